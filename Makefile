@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# pare: GNU make. `make` builds, `make demo` shows, `make check` tests. File suffixes pick compiler flags (%_avx2.c,
+# %_avx512.c, %_vnni.c, %_amx.c), so no kernel is named here.
+B       ?= build
+CC      := gcc
+PREFIX  ?= /usr/local
+DESTDIR ?=
+V       ?= 0
+
+ROOMS   := core graph cpu formats models calib quant prune distill verify api
+SRC     := $(wildcard $(addsuffix /*.c,$(ROOMS)))
+TOOLS   := $(wildcard tools/*.c)
+UNIT    := $(wildcard tests/unit/test_*.c)
+FUZZERS := $(wildcard tests/fuzz/fuzz_*.c)
+
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter -Wvla
+BASE    := -std=gnu17 -O3 -g -fopenmp -ffp-contract=off -fno-math-errno -fPIC -fvisibility=hidden $(WARN) -Iinclude -I. -I$(B)
+LIBS    := -lopenblas -ljansson -lpcre2-8 -lutf8proc -lz -lm -ldl
+OPT     :=
+
+# SAN=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer into its own folder.
+ifdef SAN
+B       := $(B)/san
+OPT     += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+endif
+
+LIBOBJ  := $(SRC:%.c=$(B)/%.o)
+BUILDID := $(B)/build_id.h
+BIN     := $(B)/pare
+LIBA    := $(B)/libpare.a
+LIBSO   := $(B)/libpare.so
+TESTS   := $(UNIT:tests/unit/%.c=$(B)/tests/%)
+FUZZBIN := $(FUZZERS:tests/fuzz/%.c=$(B)/fuzz/%)
+
+Q := $(if $(filter 1,$(V)),,@)
+
+.PHONY: all demo check check-long check-peers bench fuzz lint format install uninstall clean setup tests san help
+all: $(BIN) $(LIBSO)
+
+$(B)/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
+$(B)/%_avx512.o: OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
+$(B)/%_vnni.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+$(B)/%_bf16.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
+$(B)/%_amx.o:    OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  cc    $<"
+	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(LIBA): $(LIBOBJ)
+	@echo "  ar    $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(LIBSO): $(LIBOBJ)
+	@echo "  ld    $@"
+	$(Q)$(CC) -shared -Wl,-soname,libpare.so.0 $(OPT) -fopenmp $^ -o $@ $(LIBS)
+
+$(BIN): $(TOOLS:%.c=$(B)/%.o) $(LIBA)
+	@echo "  ld    $@"
+	$(Q)$(CC) $(OPT) -fopenmp $^ -o $@ $(LIBS)
+
+$(B)/tests/%: tests/unit/%.c $(LIBA)
+	@mkdir -p $(@D)
+	@echo "  test  $*"
+	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP -Itests/unit $< -o $@ $(LIBA) -lcmocka $(LIBS)
+
+tests: $(TESTS)
+
+setup:
+	@sh tools/setup.sh build
+
+demo:
+	@sh tools/setup.sh demo
+	@$(MAKE) --no-print-directory all
+	@sh tools/demo.sh $(B)
+
+check:
+	@sh tools/setup.sh check
+	@sh tests/check.sh $(B)
+
+check-long:
+	@sh tools/setup.sh check
+	@LONG=1 sh tests/check.sh $(B)
+
+check-peers:
+	@sh tools/setup.sh peers
+	@sh tests/check_peers.sh $(B)
+
+bench: all
+	@$(BIN) bench
+
+lint:
+	@sh tests/lint.sh
+
+format:
+	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf $(B)
+
+-include $(LIBOBJ:.o=.d) $(TOOLS:%.c=$(B)/%.d) $(TESTS:=.d)

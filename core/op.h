@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operators and backends. A backend never sees a graph: it is handed one pare_op_call at a time. Operators mean what
+ * ONNX says (core/ops.def names the opset); attribute structs below use ONNX's attribute names and are zero-filled
+ * where ONNX has a default of 0. Absent optional inputs are NULL.
+ *
+ * Activations are f32 (indices i64, masks bool or f32), contiguous. A constant operand of MatMul, Gemm and Gather may
+ * be in any storage format; a `transposed` operand of MatMul is [N, K] as linear layers are stored. */
+#ifndef PARE_CORE_OP_H
+#define PARE_CORE_OP_H
+
+#include "core/tensor.h"
+
+typedef enum pare_op {
+#define PARE_OP(id, domain, opset, min_in, max_in, max_out) PARE_OP_##id,
+#include "core/ops.def"
+#undef PARE_OP
+    PARE_OP_COUNT
+} pare_op;
+
+#define PARE_OP_MAX_IN 16
+#define PARE_OP_MAX_OUT 4
+
+typedef struct pare_op_info {
+    const char *name, *domain;
+    int opset, min_in, max_in, max_out;
+} pare_op_info;
+const pare_op_info *pare_op_get(pare_op op);
+int pare_op_find(const char *name); /* -1 when unknown */
+
+/* How activations are rounded before they meet a quantized weight (an option of the run, printed in every report).
+ * INT8_BLOCK is llama.cpp's rule: blocks of 32 (q8_0) for the 32-column formats, of 256 (q8_K) for the K formats, each
+ * with one scale; float weights get no int8 (f16/bf16 weights: activations rounded to that type).
+ * INT8_TOKEN: one scale per token (row), symmetric, amax/127. */
+typedef enum pare_act_round { PARE_ACT_NONE, PARE_ACT_INT8_TOKEN, PARE_ACT_INT8_BLOCK } pare_act_round;
+const char *pare_act_name(pare_act_round a); /* "none", "int8-token", "int8-block" */
+
+/* ---- attributes, one struct per operator that has any ---- */
+typedef struct { int64_t axis; } pare_attr_softmax;     /* Softmax: -1 */
+typedef struct { int64_t axis; } pare_attr_concat;
+typedef struct { int64_t axis; } pare_attr_gather;
+typedef struct { bool tanh_approx; } pare_attr_gelu;    /* approximate="tanh" */
+typedef struct { float alpha; } pare_attr_swish;        /* 1 */
+typedef struct { bool keepdims, noop_with_empty_axes; } pare_attr_reduce;
+typedef struct { bool allowzero; } pare_attr_reshape;
+typedef struct { int n; int64_t perm[PARE_MAX_DIMS]; } pare_attr_transpose;
+typedef struct { float alpha, beta; bool trans_a, trans_b; } pare_attr_gemm;
+typedef struct { int64_t axis; float epsilon; } pare_attr_norm; /* RMSNormalization, LayerNormalization: axis -1, 1e-5 */
+typedef struct { bool interleaved; int64_t num_heads, rotary_embedding_dim; } pare_attr_rotary;
+typedef struct { int64_t axis; bool circular; } pare_attr_scatter; /* TensorScatter: axis -2, mode */
+typedef struct {
+    bool is_causal;
+    int64_t q_num_heads, kv_num_heads; /* needed for 3-D inputs [batch, sequence, heads * size] */
+    float scale;                       /* 0 = 1/sqrt(head size) */
+    float softcap;                     /* 0 = off */
+    int64_t qk_matmul_output_mode;
+} pare_attr_attention;
+/* Attention inputs: Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen (i64 [batch]); outputs Y, present_key,
+ * present_value, qk_matmul_output. With nonpad_kv_seqlen and is_causal, query i of t sits at position
+ * nonpad_kv_seqlen - t + i: the causal offset is the past length (a cache of fixed capacity holds keys 0..nonpad-1). */
+
+typedef struct pare_op_call {
+    pare_op op;
+    const void *attr; /* the operator's struct, or NULL when it has none */
+    int n_in, n_out;
+    const pare_tensor *in[PARE_OP_MAX_IN]; /* NULL = absent */
+    pare_tensor *out[PARE_OP_MAX_OUT];     /* shapes already set by shape inference; NULL = not wanted */
+    void *workspace;                       /* at least workspace_bytes(call), 64-byte aligned */
+    size_t workspace_bytes;
+    pare_act_round act;
+} pare_op_call;
+
+typedef struct pare_backend pare_backend;
+struct pare_backend {
+    const char *name; /* "cpu", "cuda" */
+    uint32_t abi;     /* PARE_BACKEND_ABI */
+    pare_status (*open)(void **dev, pare_diag *d);
+    void (*close)(void *dev);
+    void *(*alloc)(void *dev, size_t bytes); /* 64-byte aligned; NULL on failure */
+    void (*release)(void *dev, void *p);
+    pare_status (*upload)(void *dev, void *dst, const void *src, size_t bytes);
+    pare_status (*download)(void *dev, void *dst, const void *src, size_t bytes);
+    bool (*supports)(void *dev, const pare_op_call *call);
+    size_t (*workspace_bytes)(void *dev, const pare_op_call *call);
+    pare_status (*run)(void *dev, const pare_op_call *call, pare_diag *d);
+    pare_status (*sync)(void *dev);
+    bool host_memory; /* device pointers are host pointers: weights are bound in place */
+};
+#define PARE_BACKEND_ABI 1u
+
+const pare_backend *pare_backend_by_name(const char *name); /* core/backends.def; NULL when unknown */
+extern const pare_backend pare_backend_cpu;
+
+#endif

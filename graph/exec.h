@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Runs a graph on a backend, stage by stage. A plan (shapes, one memory block with reuse by lifetime, workspace) is
+ * made for each set of symbol values and cached; running with a cached plan allocates nothing. */
+#ifndef PARE_GRAPH_EXEC_H
+#define PARE_GRAPH_EXEC_H
+
+#include "graph/graph.h"
+
+typedef struct pare_exec pare_exec;
+
+typedef struct pare_binding { pare_value value; void *data; } pare_binding; /* host memory for inputs, device for state */
+
+/* Called after each node with its first output (host memory); for layer views. */
+typedef void pare_node_hook(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out);
+
+typedef struct pare_exec_opts {
+    const pare_backend *backend; /* NULL = cpu */
+    pare_act_round act;
+    pare_node_hook *hook;
+    void *hook_ctx;
+} pare_exec_opts;
+
+pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec **out, pare_diag *d);
+void pare_exec_close(pare_exec **e);
+void pare_exec_set_hook(pare_exec *e, pare_node_hook *hook, void *ctx);
+
+/* Symbol values for the following runs (index: -PARE_SYM_x - 1). Makes or finds the plan. */
+pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], pare_diag *d);
+int pare_exec_stages(const pare_exec *e);
+/* Runs one stage, or all with stage -1. Inputs and states used there must be bound. */
+pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_bindings, pare_diag *d);
+/* A graph output (or cut value of the last stage run) as a tensor; data valid until the next run or shape. */
+const pare_tensor *pare_exec_value(pare_exec *e, pare_value v);
+size_t pare_exec_memory_bytes(const pare_exec *e); /* activations + workspace of the current plan */
+
+#endif
