@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Arrows between rooms (who may include whom), SPDX lines, file length; exit 1 on any finding.
+set -u
+bad=0
+allowed() { # room -> rooms it may include
+    case $1 in
+    core) echo "core quant/qtypes.def" ;;
+    cpu | cuda | graph) echo "core $1" ;;
+    formats) echo "core formats" ;;
+    models) echo "core graph formats models" ;;
+    calib) echo "core graph formats models calib" ;;
+    quant | prune | distill | verify) echo "core graph calib $1" ;;
+    api) echo "core graph cpu formats models calib quant prune distill verify api" ;;
+    tools) echo "tools" ;;
+    esac
+}
+for room in core cpu cuda graph formats models calib quant prune distill verify api tools; do
+    ok=" $(allowed $room) pare "
+    for f in $(git ls-files "$room/*.c" "$room/*.h" "$room/*.cu" "$room/*.def"); do
+        for inc in $(sed -n 's/^ *# *include "\([^"]*\)".*/\1/p' "$f"); do
+            case "$ok" in
+            *" ${inc%%/*} "* | *" $inc "*) ;;
+            *) echo "$f: includes $inc: $room may include only:$ok" && bad=1 ;;
+            esac
+        done
+    done
+done
+for f in $(git ls-files '*.c' '*.h' '*.cu' '*.def' '*.sh' '*.py' Makefile); do
+    head -n 3 "$f" | grep -q 'SPDX-License-Identifier: Apache-2.0' || { echo "$f: no SPDX line" && bad=1; }
+done
+for f in $(git ls-files '*.c' '*.h' '*.cu'); do
+    n=$(wc -l <"$f")
+    [ "$n" -le 500 ] || { echo "$f: $n lines, look for a seam (500 at most)" && bad=1; }
+done
+exit $bad
