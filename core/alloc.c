@@ -77,10 +77,15 @@ pare_status pare_grow(void **array, size_t *cap, size_t need, size_t elem_bytes)
     return PARE_OK;
 }
 
-typedef struct chunk { struct chunk *next; size_t used, cap; } chunk;
-struct pare_arena { chunk *head; };
+typedef struct chunk {
+    struct chunk *next;
+    size_t used, cap;
+} chunk;
+struct pare_arena {
+    chunk *head;
+};
 
-#define CHUNK_HEAD ((sizeof(chunk) + 15) & ~(size_t)15)
+#define CHUNK_HEAD  ((sizeof(chunk) + 15) & ~(size_t)15)
 #define CHUNK_BYTES ((size_t)64 << 10) /* large enough that a model's names need few, small enough to waste little */
 
 pare_arena *pare_arena_new(void) { return pare_calloc(1, sizeof(pare_arena)); }

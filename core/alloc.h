@@ -16,10 +16,10 @@ typedef struct pare_allocator {
 
 void pare_set_allocator(const pare_allocator *a); /* NULL restores the C library's; only while nothing is allocated */
 
-void *pare_malloc(size_t bytes);                 /* 16-byte aligned, not cleared; bytes 0 gives a valid pointer */
-void *pare_calloc(size_t n, size_t elem_bytes);  /* cleared; NULL when n * elem_bytes overflows */
-void *pare_realloc(void *p, size_t bytes);       /* p stays valid on failure */
-void *pare_malloc_aligned(size_t bytes);         /* 64-byte aligned, size rounded up to 64; never pare_realloc it */
+void *pare_malloc(size_t bytes);                /* 16-byte aligned, not cleared; bytes 0 gives a valid pointer */
+void *pare_calloc(size_t n, size_t elem_bytes); /* cleared; NULL when n * elem_bytes overflows */
+void *pare_realloc(void *p, size_t bytes);      /* p stays valid on failure */
+void *pare_malloc_aligned(size_t bytes);        /* 64-byte aligned, size rounded up to 64; never pare_realloc it */
 void pare_free(void *p);
 char *pare_strdup(const char *s);
 char *pare_strndup(const char *s, size_t n);
@@ -32,7 +32,7 @@ pare_status pare_grow(void **array, size_t *cap, size_t need, size_t elem_bytes)
 
 /* ---- arena: many small lifetimes that end together ---- */
 typedef struct pare_arena pare_arena;
-pare_arena *pare_arena_new(void);                   /* NULL on failure */
+pare_arena *pare_arena_new(void);                    /* NULL on failure */
 void *pare_arena_alloc(pare_arena *a, size_t bytes); /* 16-byte aligned, cleared; NULL on failure */
 char *pare_arena_strndup(pare_arena *a, const char *s, size_t n);
 void pare_arena_free(pare_arena **a);

@@ -14,7 +14,7 @@ static uint32_t limit = UINT32_MAX;
 #include <cpuid.h>
 
 #define ARCH_REQ_XCOMP_PERM 0x1023
-#define XFEATURE_XTILEDATA 18
+#define XFEATURE_XTILEDATA  18
 
 static uint64_t xgetbv0(void) {
     uint32_t lo, hi;
@@ -47,8 +47,10 @@ static uint32_t detect(void) { return 0; }
 #endif
 
 static uint32_t env_limit(void) {
-    static const struct { const char *name; uint32_t mask; } levels[] = {
-        {"ref", 0}, {"avx2", PARE_CPU_AVX2}, {"avx512", 3}, {"vnni", 7}, {"bf16", 15}, {"amx", 31}};
+    static const struct {
+        const char *name;
+        uint32_t mask;
+    } levels[] = {{"ref", 0}, {"avx2", PARE_CPU_AVX2}, {"avx512", 3}, {"vnni", 7}, {"bf16", 15}, {"amx", 31}};
     const char *e = getenv("PARE_CPU");
     for (size_t i = 0; e && i < sizeof levels / sizeof *levels; i++)
         if (strcmp(e, levels[i].name) == 0) return levels[i].mask;

@@ -9,7 +9,9 @@
 
 static void decode_f32(const pare_qtype *qt, const void *src, float *dst, size_t n) { memcpy(dst, src, n * 4); }
 static void decode_f16(const pare_qtype *qt, const void *src, float *dst, size_t n) { pare_f16_to_f32_n(src, dst, n); }
-static void decode_bf16(const pare_qtype *qt, const void *src, float *dst, size_t n) { pare_bf16_to_f32_n(src, dst, n); }
+static void decode_bf16(const pare_qtype *qt, const void *src, float *dst, size_t n) {
+    pare_bf16_to_f32_n(src, dst, n);
+}
 static void decode_f64(const pare_qtype *qt, const void *src, float *dst, size_t n) {
     const char *p = src;
     for (size_t i = 0; i < n; i++) {
@@ -43,17 +45,26 @@ static void decode_f8_e8m0(const pare_qtype *qt, const void *src, float *dst, si
 }
 
 #define FLOAT_TYPE(id, nm, ggml, st, bytes)                                                                            \
-    const pare_qtype pare_qtype_##id = {.name = nm, .kind = PARE_QK_FLOAT, .ggml_type = ggml, .safetensors = st,       \
-                                        .block_elems = 1, .block_bytes = bytes, .decode = decode_##id};
+    const pare_qtype pare_qtype_##id = {.name = nm,                                                                    \
+                                        .kind = PARE_QK_FLOAT,                                                         \
+                                        .ggml_type = ggml,                                                             \
+                                        .safetensors = st,                                                             \
+                                        .block_elems = 1,                                                              \
+                                        .block_bytes = bytes,                                                          \
+                                        .decode = decode_##id};
 #define INT_TYPE(id, nm, ggml, st, bytes)                                                                              \
-    const pare_qtype pare_qtype_##id = {.name = nm, .kind = PARE_QK_INT, .ggml_type = ggml, .safetensors = st,         \
-                                        .block_elems = 1, .block_bytes = bytes};
+    const pare_qtype pare_qtype_##id = {.name = nm,                                                                    \
+                                        .kind = PARE_QK_INT,                                                           \
+                                        .ggml_type = ggml,                                                             \
+                                        .safetensors = st,                                                             \
+                                        .block_elems = 1,                                                              \
+                                        .block_bytes = bytes};
 #include "core/dtypes.def"
 #undef FLOAT_TYPE
 #undef INT_TYPE
 
 #define FLOAT_TYPE(id, ...) &pare_qtype_##id,
-#define INT_TYPE(id, ...) &pare_qtype_##id,
+#define INT_TYPE(id, ...)   &pare_qtype_##id,
 static const pare_qtype *const plain[] = {
 #include "core/dtypes.def"
 };
@@ -61,13 +72,16 @@ static const pare_qtype *const plain[] = {
 #undef INT_TYPE
 
 /* Formats of quant/: a link-time tie only. PARE_QTYPE(symbol) one row; PARE_QTYPE_TABLE(symbol, count) an array. */
-#define PARE_QTYPE(sym) extern const pare_qtype sym;
+#define PARE_QTYPE(sym)              extern const pare_qtype sym;
 #define PARE_QTYPE_TABLE(sym, count) extern const pare_qtype sym[count];
 #include "quant/qtypes.def"
 #undef PARE_QTYPE
 #undef PARE_QTYPE_TABLE
-static const struct { const pare_qtype *first; size_t n; } tables[] = {
-#define PARE_QTYPE(sym) {&sym, 1},
+static const struct {
+    const pare_qtype *first;
+    size_t n;
+} tables[] = {
+#define PARE_QTYPE(sym)              {&sym, 1},
 #define PARE_QTYPE_TABLE(sym, count) {sym, count},
 #include "quant/qtypes.def"
     {NULL, 0}};
@@ -118,9 +132,7 @@ const pare_qtype *pare_qtype_int(int bits, unsigned group, bool asym, const pare
     return NULL;
 }
 
-bool pare_qtype_fits(const pare_qtype *qt, size_t n) {
-    return qt->block_elems ? n % qt->block_elems == 0 : n > 0;
-}
+bool pare_qtype_fits(const pare_qtype *qt, size_t n) { return qt->block_elems ? n % qt->block_elems == 0 : n > 0; }
 
 size_t pare_row_bytes(const pare_qtype *qt, size_t n) {
     if (qt->block_elems) return n / qt->block_elems * qt->block_bytes;

@@ -6,7 +6,8 @@
 #include <string.h>
 
 static const pare_op_info infos[PARE_OP_COUNT] = {
-#define PARE_OP(id, domain, opset, min_in, max_in, max_out) [PARE_OP_##id] = {#id, domain, opset, min_in, max_in, max_out},
+#define PARE_OP(id, domain, opset, min_in, max_in, max_out)                                                            \
+    [PARE_OP_##id] = {#id, domain, opset, min_in, max_in, max_out},
 #include "core/ops.def"
 #undef PARE_OP
 };

@@ -18,7 +18,7 @@ typedef enum pare_op {
     PARE_OP_COUNT
 } pare_op;
 
-#define PARE_OP_MAX_IN 16
+#define PARE_OP_MAX_IN  16
 #define PARE_OP_MAX_OUT 4
 
 typedef struct pare_op_info {
@@ -36,18 +36,47 @@ typedef enum pare_act_round { PARE_ACT_NONE, PARE_ACT_INT8_TOKEN, PARE_ACT_INT8_
 const char *pare_act_name(pare_act_round a); /* "none", "int8-token", "int8-block" */
 
 /* ---- attributes, one struct per operator that has any ---- */
-typedef struct { int64_t axis; } pare_attr_softmax;     /* Softmax: -1 */
-typedef struct { int64_t axis; } pare_attr_concat;
-typedef struct { int64_t axis; } pare_attr_gather;
-typedef struct { bool tanh_approx; } pare_attr_gelu;    /* approximate="tanh" */
-typedef struct { float alpha; } pare_attr_swish;        /* 1 */
-typedef struct { bool keepdims, noop_with_empty_axes; } pare_attr_reduce;
-typedef struct { bool allowzero; } pare_attr_reshape;
-typedef struct { int n; int64_t perm[PARE_MAX_DIMS]; } pare_attr_transpose;
-typedef struct { float alpha, beta; bool trans_a, trans_b; } pare_attr_gemm;
-typedef struct { int64_t axis; float epsilon; } pare_attr_norm; /* RMSNormalization, LayerNormalization: axis -1, 1e-5 */
-typedef struct { bool interleaved; int64_t num_heads, rotary_embedding_dim; } pare_attr_rotary;
-typedef struct { int64_t axis; bool circular; } pare_attr_scatter; /* TensorScatter: axis -2, mode */
+typedef struct {
+    int64_t axis;
+} pare_attr_softmax; /* Softmax: -1 */
+typedef struct {
+    int64_t axis;
+} pare_attr_concat;
+typedef struct {
+    int64_t axis;
+} pare_attr_gather;
+typedef struct {
+    bool tanh_approx;
+} pare_attr_gelu; /* approximate="tanh" */
+typedef struct {
+    float alpha;
+} pare_attr_swish; /* 1 */
+typedef struct {
+    bool keepdims, noop_with_empty_axes;
+} pare_attr_reduce;
+typedef struct {
+    bool allowzero;
+} pare_attr_reshape;
+typedef struct {
+    int n;
+    int64_t perm[PARE_MAX_DIMS];
+} pare_attr_transpose;
+typedef struct {
+    float alpha, beta;
+    bool trans_a, trans_b;
+} pare_attr_gemm;
+typedef struct {
+    int64_t axis;
+    float epsilon;
+} pare_attr_norm; /* RMSNormalization, LayerNormalization: axis -1, 1e-5 */
+typedef struct {
+    bool interleaved;
+    int64_t num_heads, rotary_embedding_dim;
+} pare_attr_rotary;
+typedef struct {
+    int64_t axis;
+    bool circular;
+} pare_attr_scatter; /* TensorScatter: axis -2, mode */
 typedef struct {
     bool is_causal;
     int64_t q_num_heads, kv_num_heads; /* needed for 3-D inputs [batch, sequence, heads * size] */

@@ -4,10 +4,9 @@
  * row formats of grouped integers are all rows of one registry. A *grid* is a storage format that can also be written:
  * it fits parameters, snaps values to codes, and packs.
  *
- * layout: a tensor of shape [.., R, K] is R rows (all outer dimensions flattened) of pare_row_bytes(type, K) bytes each,
- * without gaps. Within a row, blocks of block_elems consecutive columns follow one another; block_elems 0 means that
- * the whole row is one block (per-channel formats).
- * All multi-byte fields are little endian.
+ * layout: a tensor of shape [.., R, K] is R rows (all outer dimensions flattened) of pare_row_bytes(type, K) bytes
+ * each, without gaps. Within a row, blocks of block_elems consecutive columns follow one another; block_elems 0 means
+ * that the whole row is one block (per-channel formats). All multi-byte fields are little endian.
  */
 #ifndef PARE_CORE_QTYPE_H
 #define PARE_CORE_QTYPE_H
@@ -25,14 +24,14 @@ typedef enum pare_qkind {
 
 /* Parameters of a PARE_QK_GROUP format ("int8", "int4:g32", "int4:g128:asym", each with scale dtype f16, bf16, f32).
  * Row block: scale in scale_type; for asymmetric one byte zero point (code units, unsigned, 0..2^bits-1); then codes.
- * Codes are stored unsigned, q + 2^(bits-1), int8 codes as signed bytes; 4-bit codes in chunks of 32 columns: byte j of a
- * chunk holds column j in the low and column j+16 in the high nibble (as Q4_0 does). A group that is not a multiple of
- * 32 columns (whole rows) pads its last chunk with zero nibbles.
- * value = (code - zero) * scale, the product rounded to scale_type (what stock loaders of these layouts compute). */
+ * Codes are stored unsigned, q + 2^(bits-1), int8 codes as signed bytes; 4-bit codes in chunks of 32 columns: byte j of
+ * a chunk holds column j in the low and column j+16 in the high nibble (as Q4_0 does). A group that is not a multiple
+ * of 32 columns (whole rows) pads its last chunk with zero nibbles. value = (code - zero) * scale, the product rounded
+ * to scale_type (what stock loaders of these layouts compute). */
 typedef struct pare_int_format {
-    uint8_t bits;            /* 4 or 8 */
+    uint8_t bits; /* 4 or 8 */
     bool asym;
-    uint32_t group;          /* 32, 64, 128; 0 = whole row */
+    uint32_t group; /* 32, 64, 128; 0 = whole row */
     const pare_qtype *scale_type;
 } pare_int_format;
 
@@ -67,8 +66,8 @@ typedef struct pare_grid {
 struct pare_qtype {
     const char *name; /* lower case: "f16", "q4_k", "int4:g32:asym" (f16 scales), "int4:g32:asym:bf16" */
     pare_qkind kind;
-    int ggml_type;    /* id in GGUF files, or -1 */
-    const char *safetensors; /* dtype word in safetensors headers, or NULL */
+    int ggml_type;                     /* id in GGUF files, or -1 */
+    const char *safetensors;           /* dtype word in safetensors headers, or NULL */
     uint32_t block_elems, block_bytes; /* 1 and the element size for plain types; 0, 0 when a row is one block */
     const pare_int_format *int_format; /* PARE_QK_GROUP only */
     /* n elements (a multiple of block_elems; the whole row for row blocks) to f32, exactly. NULL for PARE_QK_INT. */
@@ -93,7 +92,8 @@ bool pare_qtype_fits(const pare_qtype *qt, size_t n);
 /* Bytes of a row of n columns; pre: pare_qtype_fits. */
 size_t pare_row_bytes(const pare_qtype *qt, size_t n);
 
-/* IEEE conversions, round to nearest even (core/half.c); the array versions use F16C / AVX-512 where the machine has it. */
+/* IEEE conversions, round to nearest even (core/half.c); the array versions use F16C / AVX-512 where the machine has
+ * it. */
 float pare_f16_to_f32(uint16_t h);
 uint16_t pare_f32_to_f16(float f);
 float pare_bf16_to_f32(uint16_t h);

@@ -7,7 +7,9 @@
 
 #include <stdint.h>
 
-typedef struct pare_rng { uint64_t s[4]; } pare_rng;
+typedef struct pare_rng {
+    uint64_t s[4];
+} pare_rng;
 void pare_rng_seed(pare_rng *r, uint64_t seed);
 uint64_t pare_rng_u64(pare_rng *r);
 uint64_t pare_rng_below(pare_rng *r, uint64_t n); /* uniform in [0, n), n > 0, without bias */

@@ -9,7 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct { pare_status code; int exit_code; const char *text; } statuses[] = {
+static const struct {
+    pare_status code;
+    int exit_code;
+    const char *text;
+} statuses[] = {
 #define PARE_STATUS(id, value, exit_code, text) {PARE_##id, exit_code, text},
 #include "pare/status.def"
 #undef PARE_STATUS
@@ -73,5 +77,6 @@ const char *pare_diag_line(const pare_diag *d, char *buf, size_t buf_bytes) {
 void pare_interrupt(void) { interrupted = 1; }
 bool pare_is_interrupted(void) { return interrupted != 0; }
 pare_status pare_interrupted(pare_diag *d) {
-    return pare_fail(d, PARE_ERR_INTERRUPTED, NULL, NULL, "stopped on request; nothing was left under the output's name");
+    return pare_fail(d, PARE_ERR_INTERRUPTED, NULL, NULL,
+                     "stopped on request; nothing was left under the output's name");
 }

@@ -6,8 +6,9 @@
 
 #include "pare/pare.h"
 
-/* Fills *d (if d is not NULL and holds no earlier failure) and returns code, so that `return pare_fail(...)` reads well.
- * file and where may be NULL. The text says what was expected and what to do, in one sentence without a final period. */
+/* Fills *d (if d is not NULL and holds no earlier failure) and returns code, so that `return pare_fail(...)` reads
+ * well. file and where may be NULL. The text says what was expected and what to do, in one sentence without a final
+ * period. */
 PARE_PRINTF(5, 6)
 pare_status pare_fail(pare_diag *d, pare_status code, const char *file, const char *where, const char *fmt, ...);
 

@@ -94,13 +94,16 @@ static const pare_cli_opt *find(const pare_cli_opt *o, size_t n, const char *nam
     return NULL;
 }
 
-int pare_cli_parse(int argc, char **argv, const char *usage, const char *examples, const pare_cli_opt *opts, size_t n_opts,
-                   const char **pos, int max_pos) {
+int pare_cli_parse(int argc, char **argv, const char *usage, const char *examples, const pare_cli_opt *opts,
+                   size_t n_opts, const char **pos, int max_pos) {
     int n_pos = 0;
     bool only_pos = false;
     for (int i = 1; i < argc; i++) {
         char *a = argv[i];
-        if (!only_pos && strcmp(a, "--") == 0) { only_pos = true; continue; }
+        if (!only_pos && strcmp(a, "--") == 0) {
+            only_pos = true;
+            continue;
+        }
         if (!only_pos && (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)) {
             printf("usage: pare %s\n\n", usage);
             print_opts(opts, n_opts);
@@ -125,7 +128,8 @@ int pare_cli_parse(int argc, char **argv, const char *usage, const char *example
                 size_t dist = distance(a, name);
                 if (dist < best) best = dist, near = name;
             }
-            return near ? wrong(argv[0], "no option `%s`, did you mean %s", a, near) : wrong(argv[0], "no option `%s`", a, "");
+            return near ? wrong(argv[0], "no option `%s`, did you mean %s", a, near)
+                        : wrong(argv[0], "no option `%s`", a, "");
         }
         const char *v = NULL;
         if (o->kind != 'f') {

@@ -9,21 +9,25 @@
 /* One option of a subcommand. kind: 'f' flag (bool *), 's' string (const char **), 'i' int64 (int64_t *),
  * 'd' double (double *), 'b' byte count with K/M/G suffix (uint64_t *), 'S' repeated string (pare_cli_list *). */
 typedef struct pare_cli_opt {
-    const char *name;  /* "--to" */
-    char letter;       /* 'o' for -o, or 0 */
+    const char *name; /* "--to" */
+    char letter;      /* 'o' for -o, or 0 */
     char kind;
     void *to;
-    const char *arg;   /* shown in help: "GRID" */
+    const char *arg; /* shown in help: "GRID" */
     const char *help;
 } pare_cli_opt;
 
-typedef struct pare_cli_list { const char **v; size_t n; } pare_cli_list;
+typedef struct pare_cli_list {
+    const char **v;
+    size_t n;
+} pare_cli_list;
 
-/* --threads, --quiet, --json are understood by every subcommand; read them with pare_cli_json() etc. Parses argv (argv[0]
- * is the subcommand), moves positionals to pos (at most max_pos) and returns their number, or -1 after printing what was
- * wrong (exit 2), or -2 after printing --help (exit 0). A wrong option name is answered with the nearest right one. */
-int pare_cli_parse(int argc, char **argv, const char *usage, const char *examples, const pare_cli_opt *opts, size_t n_opts,
-                   const char **pos, int max_pos);
+/* --threads, --quiet, --json are understood by every subcommand; read them with pare_cli_json() etc. Parses argv
+ * (argv[0] is the subcommand), moves positionals to pos (at most max_pos) and returns their number, or -1 after
+ * printing what was wrong (exit 2), or -2 after printing --help (exit 0). A wrong option name is answered with the
+ * nearest right one. */
+int pare_cli_parse(int argc, char **argv, const char *usage, const char *examples, const pare_cli_opt *opts,
+                   size_t n_opts, const char **pos, int max_pos);
 bool pare_cli_quiet(void);
 const char *pare_cli_json(void); /* file for --json ("-" = standard output), or NULL */
 
@@ -38,7 +42,7 @@ int pare_cli_done(int exit_status);
 typedef struct pare_cli_table pare_cli_table;
 pare_cli_table *pare_cli_table_new(const char *align, const char *const *head); /* head: one string per column */
 void pare_cli_table_row(pare_cli_table *t, const char *const *cells);
-void pare_cli_table_print(pare_cli_table **t); /* to standard output; frees */
+void pare_cli_table_print(pare_cli_table **t);            /* to standard output; frees */
 const char *pare_cli_bytes(char buf[32], uint64_t bytes); /* "135.2 MB" (powers of 1000) */
 
 #endif

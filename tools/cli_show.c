@@ -19,7 +19,11 @@ static void clear_bar(void) {
 static void on_log(void *user, pare_log_level level, const char *line) {
     if (level == PARE_LOG_DEBUG || (level == PARE_LOG_INFO && pare_cli_quiet())) return;
     clear_bar();
-    fprintf(stderr, "%s%s\n", level == PARE_LOG_WARN ? "pare: warning: " : level == PARE_LOG_ERROR ? "pare: " : "", line);
+    fprintf(stderr, "%s%s\n",
+            level == PARE_LOG_WARN    ? "pare: warning: "
+            : level == PARE_LOG_ERROR ? "pare: "
+                                      : "",
+            line);
 }
 
 static void on_progress(void *user, const pare_progress *p) {
@@ -56,7 +60,11 @@ void pare_cli_hooks(void) {
 }
 
 #define MAX_COLS 16
-struct pare_cli_table { size_t cols, rows, cap; char align[MAX_COLS + 1]; char **cells; };
+struct pare_cli_table {
+    size_t cols, rows, cap;
+    char align[MAX_COLS + 1];
+    char **cells;
+};
 
 pare_cli_table *pare_cli_table_new(const char *align, const char *const *head) {
     pare_cli_table *t = calloc(1, sizeof *t);

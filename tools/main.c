@@ -11,17 +11,22 @@
 #include "tools/commands.def"
 #undef PARE_COMMAND
 
-static const struct { const char *name, *summary; int (*run)(int, char **); } commands[] = {
+static const struct {
+    const char *name, *summary;
+    int (*run)(int, char **);
+} commands[] = {
 #define PARE_COMMAND(name, summary) {#name, summary, pare_cmd_##name},
 #include "tools/commands.def"
 #undef PARE_COMMAND
     {NULL, NULL, NULL}};
 
 static void usage(FILE *f) {
-    fprintf(f, "pare %s: makes trained models smaller and proves that they still work\n\nusage: pare COMMAND ...\n\n", PARE_VERSION);
+    fprintf(f, "pare %s: makes trained models smaller and proves that they still work\n\nusage: pare COMMAND ...\n\n",
+            PARE_VERSION);
     for (int i = 0; commands[i].name; i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fprintf(f, "\n`pare COMMAND --help` has options and examples.\n"
-               "Exit status: 0 done, 1 a quality gate failed, 2 usage, 3 bad input, 4 the machine failed us, 130 interrupted.\n");
+               "Exit status: 0 done, 1 a quality gate failed, 2 usage, 3 bad input, 4 the machine failed us, 130 "
+               "interrupted.\n");
 }
 
 static void on_signal(int sig) { pare_interrupt(); }
@@ -31,13 +36,15 @@ int main(int argc, char **argv) {
     signal(SIGTERM, on_signal);
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) return usage(stderr), 2;
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout), 0;
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+        return usage(stdout), 0;
     if (strcmp(argv[1], "--version") == 0) return printf("pare %s\n", PARE_VERSION), 0;
     for (int i = 0; commands[i].name; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return pare_cli_done(commands[i].run(argc - 1, argv + 1));
     static const char *const later[] = {"prune", "distill", "recipe", NULL};
     for (int i = 0; later[i]; i++)
-        if (strcmp(argv[1], later[i]) == 0) return fprintf(stderr, "pare: `%s` is not part of this version yet\n", argv[1]), 2;
+        if (strcmp(argv[1], later[i]) == 0)
+            return fprintf(stderr, "pare: `%s` is not part of this version yet\n", argv[1]), 2;
     fprintf(stderr, "pare: no command `%s`; `pare --help` lists them\n", argv[1]);
     return 2;
 }
