@@ -25,7 +25,6 @@ OPT     += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno
 endif
 
 LIBOBJ  := $(SRC:%.c=$(B)/%.o)
-BUILDID := $(B)/build_id.h
 BIN     := $(B)/pare
 LIBA    := $(B)/libpare.a
 LIBSO   := $(B)/libpare.so
@@ -95,6 +94,25 @@ lint:
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+MAN     := docs/pare.1
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/pare \
+	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pare
+	install -m 644 $(LIBA) $(DESTDIR)$(PREFIX)/lib/libpare.a
+	install -m 755 $(LIBSO) $(DESTDIR)$(PREFIX)/lib/libpare.so.0
+	ln -sf libpare.so.0 $(DESTDIR)$(PREFIX)/lib/libpare.so
+	install -m 644 include/pare/pare.h include/pare/status.def $(DESTDIR)$(PREFIX)/include/pare/
+	install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1/pare.1
+	install -m 644 tools/completion/pare.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pare
+	printf 'Name: pare\nDescription: makes trained models smaller and proves they still work\nVersion: %s\nLibs: -L%s/lib -lpare\nLibs.private: -fopenmp %s\nCflags: -I%s/include\n' \
+	    "$$(sed -n 's/.*PARE_VERSION "\(.*\)"/\1/p' include/pare/pare.h)" $(PREFIX) "$(LIBS)" $(PREFIX) >$(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/pare $(DESTDIR)$(PREFIX)/lib/libpare.* $(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc \
+	    $(DESTDIR)$(PREFIX)/share/man/man1/pare.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pare
+	rm -rf $(DESTDIR)$(PREFIX)/include/pare
 
 clean:
 	rm -rf $(B)
