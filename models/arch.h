@@ -16,12 +16,15 @@ typedef struct pare_arch {
     int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn, context, type_vocab;
     double norm_eps, rope_theta;
     pare_rope_scaling rope_scaling;
-    double rope_factor, rope_low, rope_high, rope_original; /* LLAMA3, YARN, LINEAR (factor) */
+    double rope_factor, rope_low, rope_high, rope_original; /* LLAMA3; YARN (factor, original); LINEAR (factor) */
+    double rope_beta_fast, rope_beta_slow;                  /* YARN: 32, 1 */
+    double rope_attn_factor;                                /* multiplies cos and sin; 1 */
     bool rope_interleaved; /* rotary pairs are neighbours (2j, 2j+1): arch llama in GGUF; else halves (j, j + D/2) */
     bool tied;             /* the output matrix is the token embedding */
-    bool gelu_tanh;        /* encoders: llama.cpp computes the tanh form, Hugging Face's default is erf */
-    int pooling;           /* GGUF pooling_type; encoders: 0 none, 1 mean, 2 cls */
-    bool normalize;
+    bool qkv_bias;  /* the configuration demands q, k and v biases (else they are used where the file has them) */
+    bool gelu_tanh; /* encoders: llama.cpp computes the tanh form, Hugging Face's default is erf */
+    int pooling;    /* GGUF pooling_type; encoders: 0 none, 1 mean, 2 cls, 3 last */
+    bool normalize; /* embeddings are scaled to length 1: a Normalize module; GGUF files: as llama.cpp's tools do */
     int64_t sliding_window; /* 0 = none; beyond it results would differ from the original's */
 } pare_arch;
 
@@ -38,8 +41,8 @@ typedef enum pare_role {
 
 typedef struct pare_tensor_name { /* what a tensor's name says */
     pare_role role;
-    int layer;      /* -1 when not per layer */
-    bool bias;      /* ".bias", else ".weight" */
+    int layer; /* -1 when not per layer */
+    bool bias; /* ".bias", else ".weight" */
 } pare_tensor_name;
 
 /* Parses a name in the source's own convention (folders: HF, with or without the "model." / "bert." prefix; GGUF).
@@ -55,7 +58,11 @@ int pare_arch_shape(const pare_arch *a, pare_role role, bool bias, int64_t shape
  * first tensor that is wrong, missing or extra. */
 pare_status pare_arch_check(const pare_source *s, const pare_arch *a, pare_diag *d);
 
-/* Llama 3 rope scaling: divisors of the head_dim/2 angles, as GGUF's rope_freqs.weight stores them. */
+/* Divisors of the head_dim/2 rotary angles (1 without scaling); for Llama 3 scaling what GGUF's rope_freqs.weight
+ * stores: angle_i = pos * theta^(-2i/D) / factors[i]. Linear and YaRN scaling are expressed the same way. */
 void pare_rope_freq_factors(const pare_arch *a, float *factors);
+/* Rotary caches of n_pos positions, [n_pos, head_dim/2] each, computed in double and rounded once. file_factors
+ * (rope_freqs.weight of a GGUF) or NULL: pare_rope_freq_factors. */
+void pare_rope_cache(const pare_arch *a, const float *file_factors, int64_t n_pos, float *cos_out, float *sin_out);
 
 #endif

@@ -14,17 +14,17 @@ struct pare_tokenizer;
 typedef struct pare_lm_opts {
     const pare_backend *backend; /* NULL = cpu */
     pare_act_round act;
-    int64_t capacity;            /* tokens a sequence may hold in the KV cache; 0 = no cache (whole windows only) */
-    int64_t batch;               /* sequences with a cache of their own; 0 = 1 */
+    int64_t capacity; /* tokens a sequence may hold in the KV cache; 0 = no cache (whole windows only) */
+    int64_t batch;    /* sequences with a cache of their own; 0 = 1 */
 } pare_lm_opts;
 
 typedef struct pare_lm_info {
-    bool decoder;              /* logits; else encoder: hidden states */
-    const char *arch;          /* "llama", "qwen2", "qwen3", "bert" */
+    bool decoder;     /* logits; else encoder: hidden states */
+    const char *arch; /* "llama", "qwen2", "qwen3", "bert" */
     int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn, context;
-    int pooling;               /* encoders: GGUF pooling_type (0 none, 1 mean, 2 cls) */
-    bool normalize;            /* encoders: sentence-transformers' 2_Normalize is listed */
-    bool add_bos;              /* as the tokenizer's settings say */
+    int pooling;    /* encoders: GGUF pooling_type (0 none, 1 mean, 2 cls) */
+    bool normalize; /* encoders: sentence-transformers' 2_Normalize is listed */
+    bool add_bos;   /* as the tokenizer's settings say */
 } pare_lm_info;
 
 /* src stays the caller's and must outlive the lm. An architecture that cannot be run gives PARE_ERR_UNSUPPORTED, naming
@@ -41,8 +41,8 @@ pare_status pare_lm_forward(pare_lm *lm, const int64_t *ids, const int64_t *leng
 /* Decoder with cache, batch 1: appends n tokens at position past; logits of the last one only [vocab]. */
 pare_status pare_lm_step(pare_lm *lm, const int64_t *ids, int64_t n, int64_t past, const float **logits, pare_diag *d);
 /* Encoder: pooled (and normalized, if the model says so) embedding of each sequence, [batch, dim] into out. */
-pare_status pare_lm_embed(pare_lm *lm, const int64_t *ids, const int64_t *lengths, int64_t batch, int64_t seq, float *out,
-                          pare_diag *d);
+pare_status pare_lm_embed(pare_lm *lm, const int64_t *ids, const int64_t *lengths, int64_t batch, int64_t seq,
+                          float *out, pare_diag *d);
 void pare_lm_set_hook(pare_lm *lm, pare_node_hook *hook, void *ctx);
 
 #endif
