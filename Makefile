@@ -90,7 +90,7 @@ bench: all
 	@$(BIN) bench
 
 lint:
-	@sh tests/lint.sh
+	@sh tests/lint.sh full
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')

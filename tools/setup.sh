@@ -27,6 +27,7 @@ check | peers)
     python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || pkgs="$pkgs python3-venv"
     need clang-format clang-format
     need clang-tidy clang-tidy
+    ls /usr/lib/llvm*/lib/clang/*/include/omp.h >/dev/null 2>&1 || pkgs="$pkgs libomp-dev"
     ;;
 esac
 if [ -n "$pkgs" ]; then

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-sh tests/lint.sh
+sh tests/lint.sh full
