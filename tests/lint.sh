@@ -34,7 +34,7 @@ for f in $(git ls-files '*.c' '*.h' '*.cu'); do
     [ "$n" -le 500 ] || { echo "$f: $n lines, look for a seam (500 at most)" && bad=1; }
 done
 if [ "${1:-}" = full ]; then # what costs time: formatting and clang-tidy
-    clang-format --dry-run -Werror $(git ls-files '*.c' '*.h') || bad=1
+    clang-format --dry-run -Werror $(git ls-files "*.c" "*.h") 2>&1 | grep error: | cut -d: -f1 | sort | uniq -c | sed "s/$/: not formatted, run make format/" | { ! grep . ; } || bad=1
     git ls-files '*.c' | grep -v '^tests/' |
         xargs -P "$(nproc)" -n 4 sh -c 'for f; do
             flags=""
