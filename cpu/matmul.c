@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The frame of cpu/matmul.h. Activations are rounded once into the workspace; then items of up to 64 stored rows run in
+ * parallel, each summing over the columns in the same order whatever the thread. */
+#include "cpu/matmul.h"
+#include "cpu/matmul_kernels.h"
+
+#include "core/threads.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define FEW 4 /* up to so many tokens: row by row dot products instead of panels */
+
+typedef struct mm_job {
+    const pare_mm_table *t;
+    const pare_tensor *w;
+    pare_act_rule rule;
+    int64_t m, n, k, m_step, n_panels;
+    const float *x;
+    float *y, *rounded;
+} mm_job;
+
+static size_t row_bytes(const pare_tensor *w) { return pare_row_bytes(w->type, (size_t)pare_tensor_cols(w)); }
+
+/* Whole-row blocks of grouped integers, cut at any column: scale, zero point, codes; see core/qtype.h. */
+static void decode_row_part(const pare_int_format *f, const uint8_t *p, size_t first, size_t n, float *dst) {
+    float scale, zero;
+    uint16_t h;
+    bool f32 = f->scale_type == &pare_qtype_f32, f16 = f->scale_type == &pare_qtype_f16;
+    if (f32) memcpy(&scale, p, 4), p += 4;
+    else memcpy(&h, p, 2), scale = f16 ? pare_f16_to_f32(h) : pare_bf16_to_f32(h), p += 2;
+    zero = f->asym ? (float)*p++ : f->bits == 4 ? 8.0f : 0.0f;
+    if (f->asym && f->bits == 8) zero -= 128.0f; /* the zero point is unsigned, the codes are signed bytes */
+    for (size_t i = 0; i < n; i++) {
+        size_t c = first + i;
+        float code;
+        if (f->bits == 8) code = (float)(int8_t)p[c];
+        else code = (float)(p[c / 32 * 16 + c % 16] >> (c % 32 < 16 ? 0 : 4) & 15);
+        dst[i] = (code - zero) * scale;
+    }
+    if (f32) return;
+    for (size_t i = 0; i < n; i++)
+        dst[i] = f16 ? pare_f16_to_f32(pare_f32_to_f16(dst[i])) : pare_bf16_to_f32(pare_f32_to_bf16(dst[i]));
+}
+
+void pare_decode_part(const pare_tensor *w, int64_t row, size_t first, size_t n, float *dst) {
+    const pare_qtype *qt = w->type;
+    const uint8_t *p = (const uint8_t *)w->data + (size_t)row * row_bytes(w);
+    if (qt->block_elems) qt->decode(qt, p + first / qt->block_elems * qt->block_bytes, dst, n);
+    else decode_row_part(qt->int_format, p, first, n, dst);
+}
+
+static void round_item(void *ctx, size_t i) {
+    mm_job *g = ctx;
+    pare_act_round_row(g->rule, g->x + (int64_t)i * g->k, (size_t)g->k, g->rounded + (int64_t)i * g->k);
+}
+
+/* Few tokens: a row at a time, plain floats straight from storage. */
+static void dot_item(void *ctx, size_t item) {
+    const mm_job *g = ctx;
+    const pare_qtype *qt = g->w->type;
+    pare_dot_f32_fn *direct = qt == &pare_qtype_f32    ? g->t->dot_f32
+                              : qt == &pare_qtype_f16  ? g->t->dot_f16
+                              : qt == &pare_qtype_bf16 ? g->t->dot_bf16
+                                                       : NULL;
+    int64_t first = (int64_t)item * PARE_F32_COLS, end = first + PARE_F32_COLS < g->n ? first + PARE_F32_COLS : g->n;
+    _Alignas(64) float buf[PARE_MM_SLAB];
+    for (int64_t r = first; r < end; r++) {
+        const char *row = (const char *)g->w->data + (size_t)r * row_bytes(g->w);
+        if (direct) {
+            for (int64_t i = 0; i < g->m; i++) g->y[i * g->n + r] = direct(row, g->x + i * g->k, (size_t)g->k);
+            continue;
+        }
+        float s[FEW] = {0};
+        for (int64_t k0 = 0; k0 < g->k; k0 += PARE_MM_SLAB) {
+            size_t kc = (size_t)(g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB);
+            pare_decode_part(g->w, r, (size_t)k0, kc, buf);
+            for (int64_t i = 0; i < g->m; i++) s[i] += g->t->dot_f32(buf, g->x + i * g->k + k0, kc);
+        }
+        for (int64_t i = 0; i < g->m; i++) g->y[i * g->n + r] = s[i];
+    }
+}
+
+/* Many tokens: 64 rows decoded to an f32 panel, slab by slab, all tokens of the item passing over each. */
+static void panel_item(void *ctx, size_t item) {
+    const mm_job *g = ctx;
+    int64_t j0 = (int64_t)item % g->n_panels * PARE_F32_COLS, i0 = (int64_t)item / g->n_panels * g->m_step;
+    int64_t i1 = i0 + g->m_step < g->m ? i0 + g->m_step : g->m;
+    int n = (int)(g->n - j0 < PARE_F32_COLS ? g->n - j0 : PARE_F32_COLS);
+    _Alignas(64) float panel[PARE_MM_SLAB * PARE_F32_COLS], rows[16 * PARE_MM_SLAB];
+    for (int64_t k0 = 0; k0 < g->k; k0 += PARE_MM_SLAB) {
+        int64_t kc = g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB;
+        for (int c = 0; c < n; c += 16) {
+            int nc = n - c < 16 ? n - c : 16;
+            for (int r = 0; r < nc; r++)
+                pare_decode_part(g->w, j0 + c + r, (size_t)k0, (size_t)kc, rows + r * PARE_MM_SLAB);
+            g->t->panel_f32(rows, PARE_MM_SLAB, kc, nc, panel + c);
+        }
+        for (int64_t i = i0; i < i1; i += PARE_F32_ROWS)
+            g->t->gemm_f32(kc, g->x + i * g->k + k0, g->k, 1, panel, g->y + i * g->n + j0, g->n,
+                           (int)(i1 - i < PARE_F32_ROWS ? i1 - i : PARE_F32_ROWS), n, k0 > 0);
+    }
+}
+
+size_t pare_matmul_stored_workspace(const pare_tensor *w, int64_t m, pare_act_round act) {
+    if (pare_act_rule_for(w->type, act) == PARE_RULE_NONE) return 0;
+    return (size_t)m * (size_t)pare_tensor_cols(w) * sizeof(float);
+}
+
+void pare_matmul_stored(const pare_tensor *w, const float *x, float *y, int64_t m, pare_act_round act,
+                        void *workspace) {
+    mm_job g = {.t = pare_mm_kernels(),
+                .w = w,
+                .rule = pare_act_rule_for(w->type, act),
+                .m = m,
+                .n = pare_tensor_rows(w),
+                .k = pare_tensor_cols(w),
+                .x = x,
+                .y = y,
+                .rounded = workspace};
+    assert(w->type->decode && g.k > 0 && pare_qtype_fits(w->type, (size_t)g.k));
+    if (m <= 0 || g.n <= 0) return;
+    if (g.rule != PARE_RULE_NONE) {
+        pare_parallel((size_t)m, 4, round_item, &g);
+        g.x = g.rounded;
+    }
+    g.n_panels = (g.n + PARE_F32_COLS - 1) / PARE_F32_COLS;
+    g.m_step = m < 384 ? m : 384;
+    if (g.n_panels < 8 && m > 96) g.m_step = 96;
+    if (m <= FEW) pare_parallel((size_t)g.n_panels, 1, dot_item, &g);
+    else pare_parallel((size_t)(g.n_panels * ((m + g.m_step - 1) / g.m_step)), 1, panel_item, &g);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Contracts of the kernels under cpu/matmul.h and their dispatch table. cpu/matmul.def lists every variant.
+ * Weights may lie at any address; f32 pointers are 4-byte aligned; panels and tiles are 64-byte aligned. */
+#ifndef PARE_CPU_MATMUL_KERNELS_H
+#define PARE_CPU_MATMUL_KERNELS_H
+
+#include "core/cpu_features.h"
+#include "cpu/act_quant.h"
+
+#define PARE_MM_SLAB  256 /* columns handled at a time: a multiple of every block, one K super-block */
+#define PARE_F32_COLS 64  /* outputs per f32 panel */
+#define PARE_F32_ROWS 6   /* tokens per f32 tile */
+
+/* op: sum w[i] * x[i] over n values of that type.  equal: within 2e-6 * sum |w x| */
+typedef float pare_dot_f32_fn(const void *w, const float *x, size_t n);
+typedef float pare_dot_f16_fn(const void *w, const float *x, size_t n);
+typedef float pare_dot_bf16_fn(const void *w, const float *x, size_t n);
+
+/* op: panel[k][c] = rows[c * ld + k] for k < kc, c < n; columns n up to the next multiple of 16 become 0.
+ * layout: panel is [kc][PARE_F32_COLS]; n <= PARE_F32_COLS.  equal: exactly */
+typedef void pare_panel_f32_fn(const float *rows, int64_t ld, int64_t kc, int n, float *panel);
+
+/* op: c[i][j] (+)= sum_k a[i * a_row + k * a_col] * panel[k][j], i < m <= PARE_F32_ROWS, j < n <= PARE_F32_COLS.
+ * Sums in k's order from 0, then added to c when accumulate.  equal: within 2e-6 * sum |a b| */
+typedef void pare_gemm_f32_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col, const float *panel, float *c,
+                              int64_t ldc, int m, int n, bool accumulate);
+
+#define PARE_KERNEL(op, isa, need) pare_##op##_fn pare_##op##_##isa;
+#include "cpu/matmul.def"
+#undef PARE_KERNEL
+
+typedef struct pare_mm_table {
+    pare_act_quant_fn *act_quant;
+    pare_dot_f32_fn *dot_f32;
+    pare_dot_f16_fn *dot_f16;
+    pare_dot_bf16_fn *dot_bf16;
+    pare_panel_f32_fn *panel_f32;
+    pare_gemm_f32_fn *gemm_f32;
+} pare_mm_table;
+/* The best kernels pare_cpu_mask() allows; refilled when the mask changes. */
+const pare_mm_table *pare_mm_kernels(void);
+
+/* Columns first .. first+n of stored row `row` to f32, exactly as the format's decode does; first and n are multiples
+ * of the format's block, except at the row's end; formats with one block per row may be cut anywhere. */
+void pare_decode_part(const pare_tensor *w, int64_t row, size_t first, size_t n, float *dst);
+
+#endif
