@@ -22,12 +22,14 @@ typedef enum pare_qkind {
     PARE_QK_GROUP  /* pare's grouped or per-channel integers: see pare_int_format */
 } pare_qkind;
 
-/* Parameters of a PARE_QK_GROUP format ("int8", "int4:g32", "int4:g128:asym", each with scale dtype f16, bf16, f32).
- * Row block: scale in scale_type; for asymmetric one byte zero point (code units, unsigned, 0..2^bits-1); then codes.
- * Codes are stored unsigned, q + 2^(bits-1), int8 codes as signed bytes; 4-bit codes in chunks of 32 columns: byte j of
- * a chunk holds column j in the low and column j+16 in the high nibble (as Q4_0 does). A group that is not a multiple
- * of 32 columns (whole rows) pads its last chunk with zero nibbles. value = (code - zero) * scale, the product rounded
- * to scale_type (what stock loaders of these layouts compute). */
+/* Parameters of a PARE_QK_GROUP format ("int8", "int4:g32", "int4:g128:asym", with f16 scales; ":bf16" or ":f32" at the
+ * end names another scale type). Codes are signed, q in -2^(bits-1) .. 2^(bits-1)-1, and so are zero points.
+ *   value = (q - zero) * scale, the product rounded to scale_type (what stock loaders of these layouts compute);
+ *   symmetric formats have zero 0.
+ * Row block: the scale in scale_type; for asymmetric one byte, zero + 2^(bits-1); then the codes. 8 bits: signed bytes
+ * q. 4 bits: nibbles q + 8 in chunks of 32 columns, 16 bytes each: byte j of a chunk holds column j in the low and
+ * column j + 16 in the high nibble (as q4_0 does). A row that is one block and not a multiple of 32 columns pads its
+ * last chunk with zero nibbles. Nothing is aligned. */
 typedef struct pare_int_format {
     uint8_t bits; /* 4 or 8 */
     bool asym;
