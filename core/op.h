@@ -5,7 +5,11 @@
  * where ONNX has a default of 0. Absent optional inputs are NULL.
  *
  * Activations are f32 (indices i64, masks bool or f32), contiguous. A constant operand of MatMul, Gemm and Gather may
- * be in any storage format; a `transposed` operand of MatMul is [N, K] as linear layers are stored. */
+ * be in any storage format; a `transposed` operand of MatMul is [N, K] as linear layers are stored.
+ *
+ * Shared memory: the output of an elementwise operator (one or two operands) may be the memory of an operand with as
+ * many elements, and TensorScatter's output that of its cache (then only the update is written). Otherwise outputs
+ * overlap nothing. */
 #ifndef PARE_CORE_OP_H
 #define PARE_CORE_OP_H
 

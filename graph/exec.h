@@ -9,7 +9,12 @@
 
 typedef struct pare_exec pare_exec;
 
-typedef struct pare_binding { pare_value value; void *data; } pare_binding; /* host memory for inputs, device for state */
+/* Memory of a value for one run: host memory for inputs, the backend's for states. A cut value (one that crosses
+ * stages) may be bound too, to backend memory that then takes the place of the plan's. */
+typedef struct pare_binding {
+    pare_value value;
+    void *data;
+} pare_binding;
 
 /* Called after each node with its first output (host memory); for layer views. */
 typedef void pare_node_hook(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out);
@@ -30,8 +35,16 @@ pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], par
 int pare_exec_stages(const pare_exec *e);
 /* Runs one stage, or all with stage -1. Inputs and states used there must be bound. */
 pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_bindings, pare_diag *d);
-/* A graph output (or cut value of the last stage run) as a tensor; data valid until the next run or shape. */
+/* A graph output (or cut value of the last stage run) as a tensor in host memory; data valid until the next run or
+ * shape. NULL when v is neither. */
 const pare_tensor *pare_exec_value(pare_exec *e, pare_value v);
 size_t pare_exec_memory_bytes(const pare_exec *e); /* activations + workspace of the current plan */
+
+/* Backend memory for states and bound cut values; NULL on failure. */
+void *pare_exec_alloc(pare_exec *e, size_t bytes);
+void pare_exec_release(pare_exec *e, void *p);
+pare_status pare_exec_upload(pare_exec *e, void *dst, const void *src, size_t bytes, pare_diag *d);
+/* Backends with memory of their own keep a stage's weights there from its first run on; this drops them. */
+void pare_exec_drop_weights(pare_exec *e, int stage);
 
 #endif

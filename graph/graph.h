@@ -23,12 +23,12 @@ void pare_graph_free(pare_graph **g);
  * a node with a missing required input yields PARE_NO_VALUE too, so that a builder checks once (pare_graph_status). */
 pare_value pare_graph_input(pare_graph *g, const char *name, const pare_qtype *type, int ndim, const int64_t *dims);
 pare_value pare_graph_state(pare_graph *g, const char *name, const pare_qtype *type, int ndim, const int64_t *dims);
-pare_value pare_graph_weight(pare_graph *g, const char *name, const pare_tensor *t); /* view, not copied */
+pare_value pare_graph_weight(pare_graph *g, const char *name, const pare_tensor *t);       /* view, not copied */
 pare_value pare_graph_const_i64(pare_graph *g, const char *name, int n, const int64_t *v); /* copied, 1-D */
 pare_value pare_graph_const_f32(pare_graph *g, const char *name, int ndim, const int64_t *shape, const float *v);
 
 /* Adds a node to the current stage; attr is copied (attr_bytes). Returns its first output; others by
- * pare_graph_output(g, node, i). The node's name is also its first output's name. */
+ * pare_graph_output(g, first, i). The node's name is also its first output's name. A negative input is absent. */
 pare_value pare_graph_node(pare_graph *g, pare_op op, const char *name, const void *attr, size_t attr_bytes, int n_in,
                            const pare_value *in, int n_out);
 void pare_graph_mark_output(pare_graph *g, pare_value v);
@@ -36,5 +36,11 @@ void pare_graph_mark_output(pare_graph *g, pare_value v);
 void pare_graph_stage(pare_graph *g, const char *name);
 pare_status pare_graph_status(const pare_graph *g, pare_diag *d);
 void *pare_graph_own(pare_graph *g, size_t bytes); /* memory freed with the graph; NULL on failure */
+
+/* Output i of the node that made v (its first output), or PARE_NO_VALUE. */
+pare_value pare_graph_output(const pare_graph *g, pare_value v, int i);
+pare_value pare_graph_find(const pare_graph *g, const char *name); /* PARE_NO_VALUE when unknown; linear */
+int pare_graph_stages(const pare_graph *g);
+const char *pare_graph_stage_name(const pare_graph *g, int stage);
 
 #endif
