@@ -87,10 +87,13 @@ typedef struct {
     float scale;                       /* 0 = 1/sqrt(head size) */
     float softcap;                     /* 0 = off */
     int64_t qk_matmul_output_mode;
+    bool causal_upper_left; /* nonpad_kv_seqlen with is_causal: query i sees keys 0..i, as ONNX 1.22's own reference has
+                               it, instead of the rule below (ours, and every cache's) */
 } pare_attr_attention;
 /* Attention inputs: Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen (i64 [batch]); outputs Y, present_key,
  * present_value, qk_matmul_output. With nonpad_kv_seqlen and is_causal, query i of t sits at position
- * nonpad_kv_seqlen - t + i: the causal offset is the past length (a cache of fixed capacity holds keys 0..nonpad-1). */
+ * nonpad_kv_seqlen - t + i: the causal offset is the past length (a cache of fixed capacity holds keys 0..nonpad-1).
+ * A query that sees no key yields zeros. */
 
 typedef struct pare_op_call {
     pare_op op;
