@@ -10,11 +10,25 @@
 
 /* GGUF's own type ids, also used for metadata that came from elsewhere. */
 typedef enum pare_meta_type {
-    PARE_META_U8, PARE_META_I8, PARE_META_U16, PARE_META_I16, PARE_META_U32, PARE_META_I32, PARE_META_F32, PARE_META_BOOL,
-    PARE_META_STR, PARE_META_ARRAY, PARE_META_U64, PARE_META_I64, PARE_META_F64
+    PARE_META_U8,
+    PARE_META_I8,
+    PARE_META_U16,
+    PARE_META_I16,
+    PARE_META_U32,
+    PARE_META_I32,
+    PARE_META_F32,
+    PARE_META_BOOL,
+    PARE_META_STR,
+    PARE_META_ARRAY,
+    PARE_META_U64,
+    PARE_META_I64,
+    PARE_META_F64
 } pare_meta_type;
 
-typedef struct pare_str { const char *p; size_t n; } pare_str; /* not terminated */
+typedef struct pare_str {
+    const char *p;
+    size_t n;
+} pare_str; /* not terminated */
 
 typedef struct pare_meta {
     const char *key; /* terminated */
@@ -24,17 +38,27 @@ typedef struct pare_meta {
         int64_t i;  /* I8..I64 */
         double f;   /* F32, F64 */
         pare_str str;
-        struct { pare_meta_type type; size_t n; const void *data; } arr; /* numbers: packed little endian, maybe
-                                                       unaligned, as in the file; STR: an array of n pare_str */
+        struct {
+            pare_meta_type type;
+            size_t n;
+            const void *data;
+        } arr; /* numbers: packed little endian, maybe
+unaligned, as in the file; STR: an array of n pare_str */
     } v;
 } pare_meta;
 
 /* How a tensor's rows come about. PLAIN rows lie in the mapping as they are; the others are assembled from several
  * stored tensors (GPTQ, AWQ, compressed-tensors) into rows of a PARE_QK_GROUP format. */
-typedef enum pare_layout { PARE_LAYOUT_PLAIN, PARE_LAYOUT_CT_PACKED, PARE_LAYOUT_CT_INT8, PARE_LAYOUT_GPTQ, PARE_LAYOUT_AWQ } pare_layout;
+typedef enum pare_layout {
+    PARE_LAYOUT_PLAIN,
+    PARE_LAYOUT_CT_PACKED,
+    PARE_LAYOUT_CT_INT8,
+    PARE_LAYOUT_GPTQ,
+    PARE_LAYOUT_AWQ
+} pare_layout;
 
 typedef struct pare_stored {
-    const char *name;     /* as in the file; assembled ones get their logical name ("...q_proj.weight") */
+    const char *name; /* as in the file; assembled ones get their logical name ("...q_proj.weight") */
     const pare_qtype *type;
     int ndim;
     int64_t shape[PARE_MAX_DIMS]; /* outermost first */
@@ -43,7 +67,9 @@ typedef struct pare_stored {
     size_t bytes;         /* storage bytes (all rows; for assembled ones of the assembled rows) */
     uint64_t file_offset; /* PLAIN: in file `shard` */
     int shard;
-    const struct pare_stored *part[4]; /* assembled: codes, scales, zeros, g_idx (those not present NULL) */
+    const struct pare_stored *part[4]; /* assembled: codes, scales, zeros, g_idx (those not needed NULL) */
+    uint8_t bits;                      /* assembled: of a code */
+    bool zeros_less_one;               /* GPTQ v1: zero points are stored minus one */
 } pare_stored;
 
 typedef enum pare_source_kind { PARE_SOURCE_SAFETENSORS, PARE_SOURCE_FOLDER, PARE_SOURCE_GGUF } pare_source_kind;
@@ -53,16 +79,16 @@ typedef struct pare_source {
     pare_source_kind kind;
     const char *path;
     size_t n_tensors;
-    pare_stored *tensors;      /* in file order; assembled ones replace their parts */
+    pare_stored *tensors; /* in file order; assembled ones replace their parts */
     size_t n_meta;
-    pare_meta *meta;           /* GGUF key-values, in order; safetensors __metadata__ as strings */
-    struct json_t *config;     /* config.json of a folder, or NULL */
+    pare_meta *meta;                 /* GGUF key-values, in order; safetensors __metadata__ as strings */
+    struct json_t *config;           /* config.json of a folder, or NULL */
     struct json_t *tokenizer_config; /* tokenizer_config.json, or NULL */
     size_t n_sidecars;
-    const char **sidecars;     /* names, relative to the folder, of files that travel with it (tokenizer.json,
-                                  generation_config.json, 1_Pooling/config.json, ...); not the weights, not config.json */
+    const char **sidecars; /* names, relative to the folder, of files that travel with it (tokenizer.json,
+                              generation_config.json, 1_Pooling/config.json, ...); not the weights, not config.json */
     size_t n_shards;
-    const char **shards;       /* file names of the weight files, absolute or relative to the working directory */
+    const char **shards; /* file names of the weight files, absolute or relative to the working directory */
     void *impl;
 } pare_source;
 
@@ -73,7 +99,8 @@ void pare_source_close(pare_source **s);
 
 const pare_stored *pare_source_find(const pare_source *s, const char *name); /* hashed; NULL when absent */
 const pare_meta *pare_source_meta(const pare_source *s, const char *key);    /* NULL when absent */
-/* Typed reads with a default; false + diag only when the key is there with a type that does not fit. */
+/* Typed reads: *out keeps its default and false comes back when the key is absent or has a type that does not fit (any
+ * integer >= 0 for u64; F32 or F64 for f64). */
 bool pare_meta_get_u64(const pare_source *s, const char *key, uint64_t *out);
 bool pare_meta_get_f64(const pare_source *s, const char *key, double *out);
 bool pare_meta_get_bool(const pare_source *s, const char *key, bool *out);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Tokenizers: tokenizer.json (BPE byte-level, BPE with byte fallback, WordPiece) and GGUF vocabularies (llama/SPM,
- * gpt2/BPE, bert/WPM). A folder's tokenizer follows the Hugging Face `tokenizers` package, a GGUF's follows llama.cpp. */
+ * gpt2/BPE, bert/WPM). A folder's tokenizer follows the Hugging Face `tokenizers` package, a GGUF's follows llama.cpp.
+ */
 #ifndef PARE_FORMATS_TOKENIZER_H
 #define PARE_FORMATS_TOKENIZER_H
 
@@ -9,13 +10,17 @@
 
 typedef struct pare_tokenizer pare_tokenizer;
 
-typedef struct pare_ids { int64_t *v; size_t n, cap; } pare_ids; /* zero to begin; free with pare_ids_free */
+typedef struct pare_ids {
+    int64_t *v;
+    size_t n, cap;
+} pare_ids; /* zero to begin; free with pare_ids_free */
 void pare_ids_free(pare_ids *ids);
 
 /* From a folder's tokenizer.json (+ tokenizer_config.json, config.json) or a GGUF's tokenizer.ggml.* keys. */
 pare_status pare_tokenizer_open(const pare_source *src, pare_tokenizer **out, pare_diag *d);
 /* From the bytes of a tokenizer.json; file is for messages. */
-pare_status pare_tokenizer_from_json(const char *json, size_t n_bytes, const char *file, pare_tokenizer **out, pare_diag *d);
+pare_status pare_tokenizer_from_json(const char *json, size_t n_bytes, const char *file, pare_tokenizer **out,
+                                     pare_diag *d);
 void pare_tokenizer_close(pare_tokenizer **t);
 
 enum {
@@ -24,15 +29,17 @@ enum {
                              llama.cpp's perplexity does not) */
 };
 /* Appends the ids of text (n_bytes, any bytes: invalid UTF-8 is handled as the peer does) to *ids. Thread-safe. */
-pare_status pare_tokenize(const pare_tokenizer *t, const char *text, size_t n_bytes, unsigned flags, pare_ids *ids, pare_diag *d);
+pare_status pare_tokenize(const pare_tokenizer *t, const char *text, size_t n_bytes, unsigned flags, pare_ids *ids,
+                          pare_diag *d);
 /* Appends the text of ids to a growing buffer (*buf, *n, *cap; pare_free it); control tokens are left out. A multi-byte
  * character split over tokens comes out whole once its last byte is there. */
-pare_status pare_detokenize(const pare_tokenizer *t, const int64_t *ids, size_t n_ids, char **buf, size_t *n, size_t *cap);
+pare_status pare_detokenize(const pare_tokenizer *t, const int64_t *ids, size_t n_ids, char **buf, size_t *n,
+                            size_t *cap);
 
 typedef struct pare_tokenizer_info {
-    const char *model;   /* "bpe", "spm", "wordpiece" */
-    const char *pre;     /* GGUF pre-tokenizer word ("llama-bpe", "qwen2", "smollm", "gpt-2", ...), or "" if unknown */
-    size_t vocab;        /* ids 0..vocab-1 */
+    const char *model; /* "bpe", "spm", "wordpiece" */
+    const char *pre;   /* GGUF pre-tokenizer word ("llama-bpe", "qwen2", "smollm", "gpt-2", ...), or "" if unknown */
+    size_t vocab;      /* ids 0..vocab-1 */
     int64_t bos, eos, unk, pad, sep, cls, mask; /* -1 = none */
     bool add_bos, add_eos;
 } pare_tokenizer_info;
@@ -40,13 +47,13 @@ const pare_tokenizer_info *pare_tokenizer_describe(const pare_tokenizer *t);
 
 /* The GGUF view of this vocabulary, for writers: what tokenizer.ggml.* keys hold. Arrays live as long as t. */
 typedef struct pare_gguf_vocab {
-    const char *model, *pre;    /* "llama", "gpt2", "bert"; pre NULL when not BPE */
+    const char *model, *pre; /* "llama", "gpt2", "bert"; pre NULL when not BPE */
     size_t n;
     const pare_str *tokens;
-    const float *scores;        /* NULL when the model has none */
-    const int32_t *types;       /* 1 normal .. 6 byte */
+    const float *scores;  /* NULL when the model has none */
+    const int32_t *types; /* 1 normal .. 6 byte */
     size_t n_merges;
-    const pare_str *merges;     /* "left right" */
+    const pare_str *merges;                     /* "left right" */
     int64_t bos, eos, unk, sep, pad, cls, mask; /* -1 = absent */
     int add_bos, add_eos, add_space_prefix;     /* -1 = key left out */
     int lowercase, strip_accents;               /* WPM normalizer; -1 = key left out */

@@ -13,28 +13,35 @@ typedef struct pare_writer pare_writer;
 /* A tensor of the output file, in the file's own terms (for layouts such as compressed-tensors, one of its parts). */
 typedef struct pare_out_tensor {
     const char *name;
-    const pare_qtype *type;       /* must have a ggml id (GGUF) or a safetensors word (folder) */
+    const pare_qtype *type; /* must have a ggml id (GGUF) or a safetensors word (folder) */
     int ndim;
     int64_t shape[PARE_MAX_DIMS]; /* outermost first, also for GGUF */
 } pare_out_tensor;
 
-typedef struct pare_out_file {   /* a small file of a folder, whole */
-    const char *name;            /* relative */
-    const void *bytes; size_t n_bytes;
+typedef struct pare_out_file { /* a small file of a folder, whole */
+    const char *name;          /* relative */
+    const void *bytes;
+    size_t n_bytes;
 } pare_out_file;
 
 typedef struct pare_writer_opts {
-    pare_source_kind kind;        /* GGUF, FOLDER or SAFETENSORS */
-    bool force;                   /* replace an existing output */
-    const char *not_path;         /* input: refused as output (same file or folder, also through links) */
-    uint64_t max_shard_bytes;     /* 0 = one file */
-    size_t n_tensors; const pare_out_tensor *tensors;
-    size_t n_meta; const pare_meta *meta;    /* GGUF keys in order, or safetensors __metadata__ (strings) */
-    size_t n_files; const pare_out_file *files;         /* folder: config.json, ... */
-    size_t n_copies; const char **copies; const char *copy_from; /* folder: sidecars copied byte for byte */
+    pare_source_kind kind;    /* GGUF, FOLDER or SAFETENSORS */
+    bool force;               /* replace an existing output */
+    const char *not_path;     /* input: refused as output (same file or folder, also through links) */
+    uint64_t max_shard_bytes; /* 0 = one file */
+    size_t n_tensors;
+    const pare_out_tensor *tensors;
+    size_t n_meta;
+    const pare_meta *meta; /* GGUF keys in order, or safetensors __metadata__ (strings) */
+    size_t n_files;
+    const pare_out_file *files; /* folder: config.json, ... */
+    size_t n_copies;
+    const char **copies;
+    const char *copy_from; /* folder: sidecars copied byte for byte */
 } pare_writer_opts;
 
-/* Checks names, overlap of input and output, and free space, then creates the temporary output. All of opts is copied. */
+/* Checks names, overlap of input and output, and free space, then creates the temporary output. All of opts is copied.
+ */
 pare_status pare_writer_open(const char *path, const pare_writer_opts *opts, pare_writer **out, pare_diag *d);
 size_t pare_writer_bytes(const pare_writer *w); /* of the whole output */
 /* n_bytes of tensor i's data from byte `offset` on. Thread-safe for ranges that do not overlap. Every byte must be
