@@ -98,6 +98,100 @@ PARE_API int pare_threads(void);
 
 /* ---- verify: api/verify.c ---------------------------------------------------------------------------------------- */
 
+/* Runs an original and its reduced version on the same inputs and says what was lost. Language models: a text in
+ * windows (protocol of llama-perplexity); sentence encoders: sentences or scored pairs; anything else: the weights.
+ * Metrics are rows, columns are (model, device): column 0 is the original, the yardstick. */
+
+typedef enum pare_verify_kind { PARE_VERIFY_LM, PARE_VERIFY_ENCODER, PARE_VERIFY_WEIGHTS } pare_verify_kind;
+#define PARE_VERIFY_COLUMNS 4
+
+typedef struct pare_estimate {
+    bool has;       /* this column has this metric */
+    bool has_range; /* lo..hi is a 95 % interval (exact quantities have lo = hi = value) */
+    double value, lo, hi;
+} pare_estimate;
+
+typedef struct pare_metric {
+    const char *key;   /* stable name: "kl_mean", "top1", "ppl_ratio", "cosine_mean", "spearman", "sqnr", ... */
+    const char *label; /* for people */
+    int better;        /* +1 higher is better, -1 lower is better, 0 neither */
+    pare_estimate at[PARE_VERIFY_COLUMNS];
+} pare_metric;
+
+/* A limit on a metric of every reduced column. */
+typedef struct pare_gate {
+    const char *name; /* shown in reports: "max-kl" */
+    const char *key;  /* the metric; one that this kind of model does not have is PARE_ERR_USAGE */
+    bool upper;       /* value <= limit, else value >= limit */
+    double limit;
+} pare_gate;
+
+typedef struct pare_gate_result {
+    const char *name, *key;
+    int column;
+    bool upper, pass, straddles; /* straddles: the limit lies inside the 95 % interval */
+    double limit;
+    pare_estimate got;
+} pare_gate_result;
+
+/* A node of the graph (layer view) or a tensor (comparison by weights). */
+typedef struct pare_part {
+    const char *name, *what; /* what: the operator, or "f32 -> q8_0" */
+    double sqnr_db;          /* 10 log10(sum original^2 / sum difference^2); infinite when equal */
+    double cosine, max_error;
+    bool flagged;            /* stands out among its neighbours */
+} pare_part;
+
+typedef struct pare_protocol { const char *key, *text; double number; bool is_number; } pare_protocol;
+typedef struct pare_column { const char *model, *role, *device, *act, *arch; uint64_t bytes; } pare_column;
+#define PARE_VERIFY_BINS 40 /* of log10(KL) from -8 to 2, four per decade; the ends catch what lies beyond */
+
+typedef struct pare_verify_report {
+    pare_verify_kind kind;
+    int n_columns;
+    pare_column columns[PARE_VERIFY_COLUMNS];
+    size_t n_protocol; pare_protocol *protocol;
+    size_t n_metrics; pare_metric *metrics;
+    size_t n_gates; pare_gate_result *gates;
+    size_t n_failed; /* gates that failed */
+    size_t n_layers; pare_part *layers;
+    size_t n_tensors; pare_part *tensors;
+    bool has_histogram;
+    uint64_t kl_histogram[PARE_VERIFY_BINS];
+    const char *first_differing; /* first node or tensor that is not equal; NULL when all are, or no such view */
+    double seconds, model_seconds; /* wall time of the pass, and of it inside the models; never in files */
+    void *impl;
+} pare_verify_report;
+
+typedef struct pare_verify_opts {
+    const char *data;    /* text, STS-B file, or sentences one per line; NULL = the small text built in */
+    int64_t ctx;         /* window; 0 = 512, at most the model's context */
+    int64_t windows;     /* first N windows (encoders: first N samples); 0 = all */
+    int64_t top_k;       /* retrieval overlap at k; 0 = 10 */
+    const char *act;     /* activations of the reduced model: "none" (NULL), "int8-token", "int8-block" */
+    const char *act_original;
+    const char *device;  /* "cpu" (NULL) */
+    bool layers;         /* also compare node by node */
+    bool weights;        /* compare by weights although the models can be run */
+    uint64_t seed;       /* of the bootstrap; 0 = a fixed one */
+    size_t n_gates; const pare_gate *gates;
+    const char *baseline; /* JSON report: every metric of it that has a direction becomes a gate */
+    double tolerance;     /* allowed relative loss against the baseline: 0.02 = 2 % */
+    bool strict;          /* gates compare the interval's bad end */
+} pare_verify_opts;
+
+/* PARE_OK also when gates failed: see n_failed. NaN or Inf in an output is PARE_ERR_INPUT. Close with
+ * pare_verify_close. */
+PARE_API pare_status pare_verify(const char *original, const char *reduced, const pare_verify_opts *opts,
+                                 pare_verify_report **out, pare_diag *d);
+PARE_API void pare_verify_close(pare_verify_report **r);
+
+typedef enum pare_verify_format { PARE_VERIFY_JSON, PARE_VERIFY_JUNIT, PARE_VERIFY_HTML } pare_verify_format;
+/* The report as text; it belongs to the report, and is the same for every number of threads. */
+PARE_API pare_status pare_verify_render(pare_verify_report *r, pare_verify_format f, const char **text, size_t *n_bytes,
+                                        pare_diag *d);
+/* The same into a file: temporary name, fsync, rename; an existing file is replaced. */
+PARE_API pare_status pare_verify_save(pare_verify_report *r, pare_verify_format f, const char *path, pare_diag *d);
 
 /* (end of verify) */
 
