@@ -64,6 +64,12 @@ $(B)/tests/%: tests/unit/%.c $(LIBA)
 	@echo "  test  $*"
 	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP -Itests/unit $< -o $@ $(LIBA) -lcmocka $(LIBS)
 
+# Programs that a test step feeds with data made elsewhere.
+$(B)/tests/tools/%: tests/tools/%.c $(LIBA)
+	@mkdir -p $(@D)
+	@echo "  test  $*"
+	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP $< -o $@ $(LIBA) $(LIBS)
+
 tests: $(TESTS)
 
 setup:
