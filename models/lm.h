@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A runnable text model: a decoder (Llama family) or an encoder (BERT family), from a Hugging Face folder or a GGUF
- * file, with its tokenizer. The handle that verify, run and bench share. */
+ * file. The handle that verify, run and bench share. Token ids in, numbers out: tokenizers are formats/tokenizer.h. */
 #ifndef PARE_MODELS_LM_H
 #define PARE_MODELS_LM_H
 
@@ -9,7 +9,6 @@
 #include "graph/exec.h"
 
 typedef struct pare_lm pare_lm;
-struct pare_tokenizer;
 
 typedef struct pare_lm_opts {
     const pare_backend *backend; /* NULL = cpu */
@@ -21,10 +20,11 @@ typedef struct pare_lm_opts {
 typedef struct pare_lm_info {
     bool decoder;     /* logits; else encoder: hidden states */
     const char *arch; /* "llama", "qwen2", "qwen3", "bert" */
-    int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn, context;
-    int pooling;    /* encoders: GGUF pooling_type (0 none, 1 mean, 2 cls) */
-    bool normalize; /* encoders: sentence-transformers' 2_Normalize is listed */
-    bool add_bos;   /* as the tokenizer's settings say */
+    int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn;
+    int64_t context; /* positions a sequence may have: the trained context, or the sliding window if shorter */
+    int pooling;     /* encoders: GGUF pooling_type (0 none, 1 mean, 2 cls) */
+    bool normalize;  /* encoders: sentence-transformers' 2_Normalize is listed */
+    bool add_bos;    /* as the tokenizer's settings say */
 } pare_lm_info;
 
 /* src stays the caller's and must outlive the lm. An architecture that cannot be run gives PARE_ERR_UNSUPPORTED, naming
@@ -38,11 +38,15 @@ const pare_lm_info *pare_lm_describe(const pare_lm *lm);
  * Memory of *out is valid until the next call. */
 pare_status pare_lm_forward(pare_lm *lm, const int64_t *ids, const int64_t *lengths, int64_t batch, int64_t seq,
                             const pare_tensor **out, pare_diag *d);
-/* Decoder with cache, batch 1: appends n tokens at position past; logits of the last one only [vocab]. */
+/* Decoder with cache: appends n tokens at position past (0 starts afresh; past + n at most the capacity and the
+ * context); logits of the last one only [vocab], valid until the next call. */
 pare_status pare_lm_step(pare_lm *lm, const int64_t *ids, int64_t n, int64_t past, const float **logits, pare_diag *d);
-/* Encoder: pooled (and normalized, if the model says so) embedding of each sequence, [batch, dim] into out. */
+/* Encoder: pooled (mean where the model does not say how, as sentence-transformers does; and normalized, if the model
+ * says so) embedding of each sequence, [batch, dim] into out. */
 pare_status pare_lm_embed(pare_lm *lm, const int64_t *ids, const int64_t *lengths, int64_t batch, int64_t seq,
                           float *out, pare_diag *d);
 void pare_lm_set_hook(pare_lm *lm, pare_node_hook *hook, void *ctx);
+/* Bytes of activations and workspace of the last call, and of the KV cache. */
+size_t pare_lm_memory_bytes(const pare_lm *lm);
 
 #endif
