@@ -2,13 +2,15 @@
  *
  * How activations are rounded before they meet a stored weight.
  *
- * rules:  Q8_0   blocks of 32: d = amax/127 rounded to f16, code = nearest-even(x * (127/amax)), the scale not rounded
- * there Q8_1   the same, plus s = f16(amax/127 * sum of codes), which multiplies the weights' minima Q8_K   blocks of
- * 256: the element of largest magnitude (the first of equals) becomes -127: i = -127/it, code = min(127, nearest-even(x
- * * i)), d = 1/i in f32 TOKEN  one block per row: d = amax/127 in f32, code as in Q8_0 F16, BF16  values rounded to
- * that type, no codes A block whose largest magnitude is below 1e-36 has scale 0 and codes 0; a block with an infinity
- * or NaN has scale NaN and codes 0, so that the result says so. The last block of a row may be short. spec: llama.cpp,
- * ggml-cpu (x86 rounding). */
+ * rules:  Q8_0   blocks of 32: d = amax/127 rounded to f16, code = nearest-even(x * (127/amax)), unrounded scale
+ *         Q8_1   the same, plus s = f16(amax/127 * sum of codes), which multiplies the weights' minima
+ *         Q8_K   blocks of 256: the element of largest magnitude (the first of equals) becomes -127: i = -127/it,
+ *                code = min(127, nearest-even(x * i)), d = 1/i in f32
+ *         TOKEN  one block per row: d = amax/127 in f32, code as in Q8_0
+ *         F16, BF16  values rounded to that type, no codes
+ * A block whose largest magnitude is below 1e-36 has scale 0 and codes 0; a block with an infinity or NaN has scale
+ * NaN and codes 0, so that the result says so. The last block of a row may be short.
+ * spec: llama.cpp, ggml-cpu (x86 rounding). */
 #ifndef PARE_CPU_ACT_QUANT_H
 #define PARE_CPU_ACT_QUANT_H
 

@@ -104,7 +104,10 @@ static void panel_item(void *ctx, size_t item) {
 }
 
 size_t pare_matmul_stored_workspace(const pare_tensor *w, int64_t m, pare_act_round act) {
-    if (pare_act_rule_for(w->type, act) == PARE_RULE_NONE) return 0;
+    pare_act_rule rule = pare_act_rule_for(w->type, act);
+    pare_i8_source s;
+    if (rule == PARE_RULE_NONE) return 0;
+    if (pare_act_block(rule, 1) && pare_i8_source_of(w, &s)) return pare_matmul_i8_workspace(&s, m);
     return (size_t)m * (size_t)pare_tensor_cols(w) * sizeof(float);
 }
 
@@ -121,6 +124,11 @@ void pare_matmul_stored(const pare_tensor *w, const float *x, float *y, int64_t 
                 .rounded = workspace};
     assert(w->type->decode && g.k > 0 && pare_qtype_fits(w->type, (size_t)g.k));
     if (m <= 0 || g.n <= 0) return;
+    pare_i8_source s;
+    if (pare_act_block(g.rule, 1) && pare_i8_source_of(w, &s)) {
+        pare_matmul_i8(&s, w->data, g.n, x, y, m, g.rule, workspace);
+        return;
+    }
     if (g.rule != PARE_RULE_NONE) {
         pare_parallel((size_t)m, 4, round_item, &g);
         g.x = g.rounded;

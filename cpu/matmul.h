@@ -8,12 +8,13 @@
  * act:    NONE        activations stay f32, weights decode exactly, sums in f32
  *         INT8_BLOCK  llama.cpp's rule, chosen by the weight's format (cpu/act_quant.h)
  *         INT8_TOKEN  quantized weights: one scale per row of x; float weights: as NONE
- *         With int8 activations integer formats multiply codes in int32 exactly, then scale in f32; the value of a
- * group is (code - zero) * scale without rounding the product to the scale's type. pre:    K > 0 and storable
- * (pare_qtype_fits); M, N >= 0; x and y 4-byte aligned; w at any address; y overlaps nothing equal:  every variant
- * within 2e-6 * sum_k |r(x) w| of the scalar one (and of the sum in double); integer sums exactly so at the same input
- * every thread count gives the same bytes; variants may differ in the last bits fails:  never owns:   nothing;
- * workspace is the caller's, at least pare_matmul_stored_workspace() bytes, 64-byte aligned */
+ *         With int8 activations integer formats multiply codes in int32 exactly, then scale in f32; a weight is then
+ *         (code - zero) * scale without rounding that product to the scale's type.
+ * pre:    K > 0 and storable (pare_qtype_fits); M, N >= 0; x and y 4-byte aligned; w anywhere; y overlaps nothing
+ * equal:  every variant within 2e-6 * sum_k |r(x) w| of the scalar one and of the sum in double, where |w| counts a
+ *         code's share and its minimum's apart; integer sums exactly; the same bytes at every thread count
+ * fails:  never
+ * owns:   nothing; workspace is the caller's, pare_matmul_stored_workspace() bytes or more, 64-byte aligned */
 #ifndef PARE_CPU_MATMUL_H
 #define PARE_CPU_MATMUL_H
 

@@ -7,6 +7,7 @@
 
 #include "core/cpu_features.h"
 #include "cpu/act_quant.h"
+#include "cpu/matmul_i8.h"
 
 #define PARE_MM_SLAB  256 /* columns handled at a time: a multiple of every block, one K super-block */
 #define PARE_F32_COLS 64  /* outputs per f32 panel */
@@ -26,6 +27,9 @@ typedef void pare_panel_f32_fn(const float *rows, int64_t ld, int64_t kc, int n,
 typedef void pare_gemm_f32_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col, const float *panel, float *c,
                               int64_t ldc, int m, int n, bool accumulate);
 
+typedef pare_row_fn pare_row_q4_0_fn, pare_row_q8_0_fn, pare_row_q4_k_fn, pare_row_q6_k_fn, pare_row_int4_fn,
+    pare_row_int8_fn;
+
 #define PARE_KERNEL(op, isa, need) pare_##op##_fn pare_##op##_##isa;
 #include "cpu/matmul.def"
 #undef PARE_KERNEL
@@ -37,9 +41,17 @@ typedef struct pare_mm_table {
     pare_dot_bf16_fn *dot_bf16;
     pare_panel_f32_fn *panel_f32;
     pare_gemm_f32_fn *gemm_f32;
+    pare_expand_fn *expand;
+    pare_panel_i8_fn *panel_i8;
+    pare_gemm_i8_fn *gemm_i8;
+    pare_dot_i8_fn *dot_i8;
+    pare_row_fn *row_q4_0, *row_q8_0, *row_q4_k, *row_q6_k, *row_int4, *row_int8; /* NULL: expand and dot_i8 */
 } pare_mm_table;
 /* The best kernels pare_cpu_mask() allows; refilled when the mask changes. */
 const pare_mm_table *pare_mm_kernels(void);
+
+/* The kernel that reads rows of this format straight from storage, or NULL. */
+pare_row_fn *pare_mm_row_kernel(const pare_mm_table *t, const pare_i8_source *s);
 
 /* Columns first .. first+n of stored row `row` to f32, exactly as the format's decode does; first and n are multiples
  * of the format's block, except at the row's end; formats with one block per row may be cut anywhere. */

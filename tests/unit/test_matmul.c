@@ -88,8 +88,10 @@ static void identity(const problem *q, const pare_tensor *w, const float *x, dou
     pare_act_rule rule = pare_act_rule_for(q->qt, q->act);
     for (int64_t i = 0; i < q->m; i++) pare_act_round_row(rule, x + i * q->k, (size_t)q->k, xr + i * q->k);
     size_t rb = pare_row_bytes(q->qt, (size_t)q->k);
+    double largest = 0;
     for (int64_t j = 0; j < q->n; j++) {
         q->qt->decode(q->qt, (const uint8_t *)w->data + (size_t)j * rb, row, (size_t)q->k);
+        for (int64_t c = 0; c < q->k; c++) largest = fmax(largest, fabs((double)row[c]));
         for (int64_t i = 0; i < q->m; i++) {
             double s = 0, a = 0;
             for (int64_t c = 0; c < q->k; c++) {
@@ -101,6 +103,14 @@ static void identity(const problem *q, const pare_tensor *w, const float *x, dou
             mag[i * q->n + j] = a;
         }
     }
+    /* code and minimum (or zero point) are multiplied apart: their magnitudes count, however small their sum */
+    pare_i8_source source;
+    if (pare_i8_source_of(w, &source) && source.minima)
+        for (int64_t i = 0; i < q->m; i++) {
+            double a = 0;
+            for (int64_t c = 0; c < q->k; c++) a += fabs((double)xr[i * q->k + c]);
+            for (int64_t j = 0; j < q->n; j++) mag[i * q->n + j] += largest * a;
+        }
     pare_free(row);
     pare_free(xr);
 }

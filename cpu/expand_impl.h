@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Rows of integer formats to byte codes and scales: one source, compiled for each instruction set by expand*.c, which
+ * define EXPAND_NAME and EXPAND_HALF(p) (f16 at p to float). Loops are written so that compilers vectorise them.
+ * spec: block layouts of llama.cpp (ggml-common.h); grouped integers as core/qtype.h says. */
+#include "cpu/matmul_i8.h"
+
+#include <math.h>
+#include <string.h>
+
+static const uint8_t nl_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                     129, 141, 153, 166, 181, 197, 217, 241};                    /* + 128 */
+static const uint8_t mx_codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0}; /* + 12 */
+
+static inline void scales32(pare_i8_slab *o, size_t block, float scale, float minimum) {
+    o->scale[2 * block] = o->scale[2 * block + 1] = scale;
+    o->minimum[2 * block] = o->minimum[2 * block + 1] = minimum;
+}
+
+static inline void nibbles(const uint8_t *p, uint8_t *out) {
+    for (int j = 0; j < 16; j++) {
+        out[j] = p[j] & 15;
+        out[j + 16] = p[j] >> 4;
+    }
+}
+
+static inline void signed_bytes(const uint8_t *p, uint8_t *out, size_t n) {
+    for (size_t j = 0; j < n; j++) out[j] = p[j] ^ 0x80;
+}
+
+static inline void fifth_bits(const uint8_t *p, uint8_t *out) {
+    for (int j = 0; j < 32; j++) out[j] = (uint8_t)(out[j] | ((p[j / 8] >> (j % 8)) & 1) << 4);
+}
+
+/* One block of 32 columns of the old formats at p; returns its bytes. */
+static inline void block32(pare_i8_kind kind, const uint8_t *p, uint8_t *codes, float *scale, float *minimum) {
+    *scale = kind == PARE_I8_MXFP4 ? 0 : EXPAND_HALF(p);
+    *minimum = 0;
+    switch (kind) {
+    case PARE_I8_Q4_0: nibbles(p + 2, codes); break;
+    case PARE_I8_Q4_1: *minimum = EXPAND_HALF(p + 2), nibbles(p + 4, codes); break;
+    case PARE_I8_Q5_0: nibbles(p + 6, codes), fifth_bits(p + 2, codes); break;
+    case PARE_I8_Q5_1: *minimum = EXPAND_HALF(p + 2), nibbles(p + 8, codes), fifth_bits(p + 4, codes); break;
+    case PARE_I8_Q8_0: signed_bytes(p + 2, codes, 32); break;
+    case PARE_I8_IQ4_NL:
+        nibbles(p + 2, codes);
+        for (int j = 0; j < 32; j++) codes[j] = nl_codes[codes[j]];
+        break;
+    default: /* MXFP4: codes are doubled, the scale halved */
+        nibbles(p + 1, codes);
+        for (int j = 0; j < 32; j++) codes[j] = mx_codes[codes[j]];
+        *scale = p[0] == 255 ? NAN : ldexpf(0.5f, p[0] - 127);
+    }
+}
+
+/* The 6-bit scales and minima of Q4_K and Q5_K. */
+static inline void k_scales(const uint8_t *p, float d, float dmin, pare_i8_slab *o) {
+    for (int j = 0; j < 4; j++) {
+        scales32(o, (size_t)j, d * (float)(p[j] & 63), -dmin * (float)(p[j + 4] & 63));
+        scales32(o, (size_t)j + 4, d * (float)((p[j + 8] & 15) | p[j] >> 6 << 4),
+                 -dmin * (float)(p[j + 8] >> 4 | p[j + 4] >> 6 << 4));
+    }
+}
+
+static inline void q4_k(const uint8_t *p, pare_i8_slab *o) {
+    k_scales(p + 4, EXPAND_HALF(p), EXPAND_HALF(p + 2), o);
+    for (int c = 0; c < 4; c++)
+        for (int j = 0; j < 32; j++) {
+            o->codes[64 * c + j] = p[16 + 32 * c + j] & 15;
+            o->codes[64 * c + j + 32] = p[16 + 32 * c + j] >> 4;
+        }
+}
+
+static inline void q5_k(const uint8_t *p, pare_i8_slab *o) {
+    const uint8_t *high = p + 16, *low = p + 48;
+    k_scales(p + 4, EXPAND_HALF(p), EXPAND_HALF(p + 2), o);
+    for (int c = 0; c < 4; c++)
+        for (int j = 0; j < 32; j++) {
+            o->codes[64 * c + j] = (uint8_t)((low[32 * c + j] & 15) | ((high[j] >> (2 * c)) & 1) << 4);
+            o->codes[64 * c + j + 32] = (uint8_t)(low[32 * c + j] >> 4 | ((high[j] >> (2 * c + 1)) & 1) << 4);
+        }
+}
+
+static inline void q6_k(const uint8_t *p, pare_i8_slab *o) {
+    float d = EXPAND_HALF(p + 208);
+    for (int h = 0; h < 2; h++) {
+        const uint8_t *low = p + 64 * h, *high = p + 128 + 32 * h;
+        uint8_t *c = o->codes + 128 * h;
+        for (int j = 0; j < 32; j++) {
+            c[j] = (uint8_t)((low[j] & 15) | (high[j] & 3) << 4);
+            c[j + 32] = (uint8_t)((low[j + 32] & 15) | (high[j] >> 2 & 3) << 4);
+            c[j + 64] = (uint8_t)(low[j] >> 4 | (high[j] >> 4 & 3) << 4);
+            c[j + 96] = (uint8_t)(low[j + 32] >> 4 | high[j] >> 6 << 4);
+        }
+    }
+    for (int j = 0; j < 16; j++) o->scale[j] = d * (float)(int8_t)p[192 + j], o->minimum[j] = 0;
+}
+
+static inline void q2_k(const uint8_t *p, pare_i8_slab *o) {
+    float d = EXPAND_HALF(p + 80), dmin = EXPAND_HALF(p + 82);
+    for (int h = 0; h < 2; h++)
+        for (int s = 0; s < 4; s++)
+            for (int j = 0; j < 32; j++) o->codes[128 * h + 32 * s + j] = p[16 + 32 * h + j] >> (2 * s) & 3;
+    for (int j = 0; j < 16; j++) o->scale[j] = d * (float)(p[j] & 15), o->minimum[j] = -dmin * (float)(p[j] >> 4);
+}
+
+static inline void q3_k(const uint8_t *p, pare_i8_slab *o) {
+    const uint8_t *s = p + 96;
+    float d = EXPAND_HALF(p + 108);
+    for (int h = 0; h < 2; h++)
+        for (int q = 0; q < 4; q++)
+            for (int j = 0; j < 32; j++)
+                o->codes[128 * h + 32 * q + j] =
+                    (uint8_t)((p[32 + 32 * h + j] >> (2 * q) & 3) | (p[j] >> (4 * h + q) & 1) << 2);
+    for (int j = 0; j < 16; j++) {
+        int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4, high = s[8 + j % 4] >> (j / 4 * 2) & 3;
+        o->scale[j] = d * (float)((low | high << 4) - 32);
+        o->minimum[j] = 0;
+    }
+}
+
+static inline void iq4_xs(const uint8_t *p, pare_i8_slab *o) {
+    float d = EXPAND_HALF(p);
+    unsigned high = p[2] | (unsigned)p[3] << 8;
+    for (int b = 0; b < 8; b++) {
+        int s = (p[4 + b / 2] >> (b % 2 * 4) & 15) | (int)(high >> (2 * b) & 3) << 4;
+        scales32(o, (size_t)b, d * (float)(s - 32), 0);
+        nibbles(p + 8 + 16 * b, o->codes + 32 * b);
+    }
+    for (int j = 0; j < PARE_I8_SLAB; j++) o->codes[j] = nl_codes[o->codes[j]];
+}
+
+static inline float any_scale(const pare_int_format *f, const uint8_t *p) {
+    if (f->scale_type == &pare_qtype_f16) return EXPAND_HALF(p);
+    float v;
+    uint32_t u = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
+    memcpy(&v, f->scale_type == &pare_qtype_f32 ? (const void *)p : (const void *)&u, 4);
+    return v;
+}
+
+/* The chunks of grouped integers; a group's header stands before its codes. */
+static inline void grouped(const pare_i8_source *s, const uint8_t *row, size_t first, size_t n, pare_i8_slab *o) {
+    const pare_int_format *f = s->type->int_format;
+    size_t head = (f->scale_type == &pare_qtype_f32 ? 4u : 2u) + f->asym, chunk = f->bits == 4 ? 16 : 32;
+    for (size_t b = 0; 32 * b < n; b++) {
+        size_t col = first + 32 * b, group = f->group ? col / f->group : 0, inside = f->group ? col % f->group : col;
+        const uint8_t *p = row + group * s->type->block_bytes, *q = p + head + inside / 32 * chunk;
+        float scale = any_scale(f, p);
+        scales32(o, b, scale, f->asym ? -scale * (float)p[head - 1] : 0);
+        if (f->bits == 4) nibbles(q, o->codes + 32 * b);
+        else signed_bytes(q, o->codes + 32 * b, n - 32 * b < 32 ? n - 32 * b : 32);
+    }
+}
+
+void EXPAND_NAME(const pare_i8_source *s, const uint8_t *row, size_t first, size_t n, pare_i8_slab *o) {
+    if (n < PARE_I8_SLAB) memset(o, 0, sizeof *o);
+    const uint8_t *k = row + first / 256 * s->type->block_bytes;
+    switch (s->kind) {
+    case PARE_I8_Q2_K: q2_k(k, o); return;
+    case PARE_I8_Q3_K: q3_k(k, o); return;
+    case PARE_I8_Q4_K: q4_k(k, o); return;
+    case PARE_I8_Q5_K: q5_k(k, o); return;
+    case PARE_I8_Q6_K: q6_k(k, o); return;
+    case PARE_I8_IQ4_XS: iq4_xs(k, o); return;
+    case PARE_I8_GROUPED: grouped(s, row, first, n, o); return;
+    default: break;
+    }
+    const uint8_t *p = row + first / 32 * s->type->block_bytes;
+    float scale, minimum;
+#define BLOCKS(kind)                                                                                                   \
+    case kind:                                                                                                         \
+        for (size_t b = 0; 32 * b < n; b++) {                                                                          \
+            block32(kind, p + b * s->type->block_bytes, o->codes + 32 * b, &scale, &minimum);                          \
+            scales32(o, b, scale, minimum);                                                                            \
+        }                                                                                                              \
+        return;
+    switch (s->kind) { /* one loop per format, so that each is vectorised */
+        BLOCKS(PARE_I8_Q4_0)
+        BLOCKS(PARE_I8_Q4_1)
+        BLOCKS(PARE_I8_Q5_0)
+        BLOCKS(PARE_I8_Q5_1)
+        BLOCKS(PARE_I8_Q8_0)
+        BLOCKS(PARE_I8_IQ4_NL)
+        BLOCKS(PARE_I8_MXFP4)
+    default: break;
+    }
+#undef BLOCKS
+}
