@@ -4,6 +4,7 @@
 #include "graph/exec_impl.h"
 
 #include "core/status.h"
+#include "core/threads.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -86,7 +87,8 @@ static pare_status reserve(pare_exec *e, void **p, size_t *have, size_t want, pa
 
 static pare_memplan *find_plan(pare_exec *e, const int64_t *sym) {
     for (size_t i = 0; i < e->n_plans; i++)
-        if (memcmp(e->plans[i]->sym, sym, sizeof e->plans[i]->sym) == 0) return e->plans[i];
+        if (e->plans[i]->threads == pare_threads() && memcmp(e->plans[i]->sym, sym, sizeof e->plans[i]->sym) == 0)
+            return e->plans[i];
     return NULL;
 }
 

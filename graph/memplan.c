@@ -5,6 +5,7 @@
 #include "graph/memplan.h"
 
 #include "core/status.h"
+#include "core/threads.h"
 #include "graph/shape.h"
 
 #include <stdlib.h>
@@ -40,7 +41,9 @@ static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym) {
         p->offset[v] = PARE_NO_OFFSET;
         p->first[v] = p->last[v] = g->values[v].node;
     }
-    if (p) memcpy(p->sym, sym, sizeof p->sym);
+    if (!p) return NULL;
+    memcpy(p->sym, sym, sizeof p->sym);
+    p->threads = pare_threads();
     return p;
 }
 
@@ -93,7 +96,7 @@ static void find_last_uses(const pare_graph *g, pare_memplan *p) {
         for (int k = 0; k < n->n_in; k++) {
             if (n->in[k] < 0) continue;
             bool crosses = g->values[n->in[k]].kind == PARE_VALUE_NODE && g->values[n->in[k]].node < stage_first;
-            int use = crosses ? stage_end - 1 : (int)i;
+            int use = crosses ? stage_end : (int)i; /* beyond the stage: not even its last node may write over it */
             if (use > p->last[n->in[k]]) p->last[n->in[k]] = use;
         }
     }

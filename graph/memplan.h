@@ -20,6 +20,7 @@ typedef struct pare_memplan {
     size_t *offset;      /* into the block, or PARE_NO_OFFSET */
     int *first, *last;   /* lifetime in nodes, of values with an offset */
     size_t block_bytes, workspace_bytes;
+    int threads;   /* workspaces are sized for this many */
     uint64_t used; /* clock of the last use */
 } pare_memplan;
 
