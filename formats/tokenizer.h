@@ -25,14 +25,16 @@ void pare_tokenizer_close(pare_tokenizer **t);
 
 enum {
     PARE_TOK_SPECIAL = 1, /* add what the post-processor or add_bos/add_eos say ([CLS] .. [SEP], <s> ..) */
-    PARE_TOK_PARSE = 2    /* control tokens spelled out in the text become their ids (Hugging Face always does;
-                             llama.cpp's perplexity does not) */
+    PARE_TOK_PARSE = 2    /* control tokens spelled out in the text become their ids (what Hugging Face does by default;
+                             llama.cpp's perplexity does not). Added tokens that are not special always do */
 };
 /* Appends the ids of text (n_bytes, any bytes: invalid UTF-8 is handled as the peer does) to *ids. Thread-safe. */
 pare_status pare_tokenize(const pare_tokenizer *t, const char *text, size_t n_bytes, unsigned flags, pare_ids *ids,
                           pare_diag *d);
-/* Appends the text of ids to a growing buffer (*buf, *n, *cap; pare_free it); control tokens are left out. A multi-byte
- * character split over tokens comes out whole once its last byte is there. */
+/* Appends the text of ids to a growing buffer (*buf, *n, *cap; pare_free it); control tokens are left out. *buf NULL starts
+ * a text (the space a tokenizer puts in front of one is dropped there); to go on, id by id if need be, pass the same
+ * buffer, emptied (*n = 0) or not. Bytes come as they are: a character split over tokens is whole once its last byte is
+ * there, and bytes that make no character stay. */
 pare_status pare_detokenize(const pare_tokenizer *t, const int64_t *ids, size_t n_ids, char **buf, size_t *n,
                             size_t *cap);
 
