@@ -68,3 +68,7 @@ pare_status pare_arch_read(const pare_source *s, pare_arch *out, pare_diag *d) {
                          "no config.json beside the weights, so the architecture is unknown; give the model's folder");
     return validate(s, out, d);
 }
+
+int64_t pare_arch_context(const pare_arch *a) {
+    return a->sliding_window > 0 && a->sliding_window < a->context ? a->sliding_window : a->context;
+}

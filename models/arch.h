@@ -32,6 +32,9 @@ typedef struct pare_arch {
  * inspected, converted and quantized by names and shapes. PARE_ERR_INPUT for missing or absurd values. */
 pare_status pare_arch_read(const pare_source *s, pare_arch *out, pare_diag *d);
 
+/* Positions a sequence may have: the trained context, or the sliding window where it is shorter. */
+int64_t pare_arch_context(const pare_arch *a);
+
 typedef enum pare_role {
 #define PARE_ROLE(id, family, per_layer, hf, gguf) PARE_ROLE_##id,
 #include "models/roles.def"

@@ -25,8 +25,6 @@ struct pare_lm {
 };
 
 static void describe(pare_lm *lm, const pare_arch *a) {
-    int64_t context = a->context;
-    if (a->sliding_window > 0 && a->sliding_window < context) context = a->sliding_window;
     lm->info = (pare_lm_info){.decoder = a->family == PARE_FAMILY_LLAMA,
                               .arch = a->name,
                               .vocab = a->vocab,
@@ -36,7 +34,7 @@ static void describe(pare_lm *lm, const pare_arch *a) {
                               .kv_heads = a->kv_heads,
                               .head_dim = a->head_dim,
                               .ffn = a->ffn,
-                              .context = context,
+                              .context = pare_arch_context(a),
                               .pooling = a->pooling,
                               .normalize = a->normalize};
 }
