@@ -42,6 +42,8 @@ $(B)/%_vnni.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mav
 $(B)/%_bf16.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
 $(B)/%_amx.o:    OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
 
+$(B)/verify/builtin.o: $(wildcard verify/data/*)
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  cc    $<"

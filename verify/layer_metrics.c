@@ -26,6 +26,9 @@ struct pare_layers {
     node *nodes;
     size_t n, cap;
     bool failed;
+    pare_layers_applies_fn *applies;
+    const uint32_t *order;
+    size_t head_dim;
 };
 
 pare_layers *pare_layers_new(size_t budget_bytes) {
@@ -51,6 +54,10 @@ pare_status pare_layers_start(pare_layers *l, pare_layers_phase phase, pare_diag
     l->next = 0;
     if (phase == PARE_LAYERS_COUNT) l->n_counted = 0;
     return l->failed ? pare_fail(d, PARE_ERR_NOMEM, NULL, "layers", "no memory for the layer view") : PARE_OK;
+}
+
+void pare_layers_reorder(pare_layers *l, pare_layers_applies_fn *applies, const uint32_t *order, size_t head_dim) {
+    l->applies = applies, l->order = order, l->head_dim = head_dim;
 }
 
 /* First element of run `i` of a sample of `kept` elements out of n (both multiples are not needed: the last run ends at
@@ -84,18 +91,37 @@ static void record(pare_layers *l, const char *name, pare_op op, const float *x,
             memcpy(v->sample + i * RUN_ELEMS, x + run_start(i, v->kept, n), RUN_ELEMS * sizeof *x);
 }
 
+/* Elements start .. start + n of the reduced model's output x, against the sample; in the original's order. */
+static void add_run(const pare_layers *l, node *v, size_t sample_at, const float *x, size_t start, size_t n,
+                    bool reorder) {
+    float in_order[RUN_ELEMS];
+    if (!reorder) {
+        pare_diff_add(&v->diff, v->sample + sample_at, x + start, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i += RUN_ELEMS) {
+        size_t m = n - i < RUN_ELEMS ? n - i : RUN_ELEMS;
+        for (size_t k = 0; k < m; k++) {
+            size_t e = start + i + k;
+            in_order[k] = x[e - e % l->head_dim + l->order[e % l->head_dim]];
+        }
+        pare_diff_add(&v->diff, v->sample + sample_at + i, in_order, m);
+    }
+}
+
 static void compare(pare_layers *l, const char *name, const float *x, size_t n) {
     for (size_t k = 0; k < l->n; k++) { /* nodes come in the same order as a rule */
         node *v = &l->nodes[(l->next + k) % l->n];
         if (v->compared || strcmp(v->name, name) != 0) continue;
         l->next = (l->next + k + 1) % l->n;
         if (v->n != n) return;
+        bool reorder = l->applies && l->applies(name) && n % l->head_dim == 0;
         v->compared = true;
         pare_diff_init(&v->diff);
-        if (v->kept == n) pare_diff_add(&v->diff, v->sample, x, n);
+        if (v->kept == n) add_run(l, v, 0, x, 0, n, reorder);
         else
             for (size_t i = 0; i * RUN_ELEMS < v->kept; i++)
-                pare_diff_add(&v->diff, v->sample + i * RUN_ELEMS, x + run_start(i, v->kept, n), RUN_ELEMS);
+                add_run(l, v, i * RUN_ELEMS, x, run_start(i, v->kept, n), RUN_ELEMS, reorder);
         return;
     }
 }

@@ -14,6 +14,10 @@ typedef enum pare_layers_phase { PARE_LAYERS_COUNT, PARE_LAYERS_RECORD, PARE_LAY
 
 pare_layers *pare_layers_new(size_t budget_bytes); /* NULL: out of memory */
 void pare_layers_free(pare_layers **l);
+/* Nodes for which `applies` hold heads of head_dim features in another order in the reduced model: feature order[i]
+ * there is feature i here. order stays the caller's and must outlive l. */
+typedef bool pare_layers_applies_fn(const char *name);
+void pare_layers_reorder(pare_layers *l, pare_layers_applies_fn *applies, const uint32_t *order, size_t head_dim);
 /* Before each run. PARE_ERR_NOMEM when an earlier run could not keep its samples. */
 pare_status pare_layers_start(pare_layers *l, pare_layers_phase phase, pare_diag *d);
 void pare_layers_hook(void *layers, int node, const char *name, pare_op op,

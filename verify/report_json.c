@@ -7,10 +7,28 @@
 #include <math.h>
 #include <string.h>
 
+/* Bytes of the UTF-8 character at s, 0 when it is not one (overlong forms and surrogates included). */
+static int utf8_length(const unsigned char *s) {
+    if (s[0] < 0x80) return 1;
+    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
+    int n = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F)) return 0;
+    if ((s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F)) return 0;
+    return n;
+}
+
 static void string(pare_text *t, const char *s) {
     pare_text_add(t, "\"");
     for (; s && *s; s++) {
         unsigned char c = (unsigned char)*s;
+        int n = utf8_length((const unsigned char *)s);
+        if (n != 1) { /* a file name may hold any bytes */
+            if (n) pare_text_add(t, "%.*s", n, s), s += n - 1;
+            else pare_text_add(t, "\\ufffd");
+            continue;
+        }
         if (c == '"' || c == '\\') pare_text_add(t, "\\%c", c);
         else if (c < 0x20 || c == 0x7F) pare_text_add(t, "\\u%04x", c);
         else pare_text_add(t, "%c", c);
@@ -59,10 +77,15 @@ static void metrics(const pare_verify_report *r, pare_text *t) {
         const pare_metric *m = &r->metrics[i];
         pare_text_add(t, "%s\n    \"%s\": {\"label\": ", i ? "," : "", m->key);
         string(t, m->label);
-        pare_text_add(t, ", \"better\": \"%s\", \"values\": [",
-                      m->better > 0   ? "higher"
-                      : m->better < 0 ? "lower"
-                                      : "neither");
+        pare_text_add(t, ", \"better\": \"%s\", ", m->better > 0 ? "higher" : m->better < 0 ? "lower" : "neither");
+        for (int c = 1; c < r->n_columns;
+             c++) /* the first reduced column again, for short queries: .metrics.KEY.value */
+            if (m->at[c].has) {
+                estimate(t, &m->at[c]);
+                pare_text_add(t, ", ");
+                break;
+            }
+        pare_text_add(t, "\"values\": [");
         for (int c = 0; c < r->n_columns; c++) {
             if (c) pare_text_add(t, ", ");
             if (!m->at[c].has) {

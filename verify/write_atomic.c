@@ -50,7 +50,8 @@ pare_status pare_write_file_atomic(const char *path, const void *bytes, size_t n
     pare_status s = PARE_OK;
     int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
-        s = pare_fail_errno(d, path, "the report cannot be written there");
+        s = errno == ENOENT ? pare_fail(d, PARE_ERR_IO, path, NULL, "the folder for the report does not exist")
+                            : pare_fail_errno(d, path, "the report cannot be written there");
         goto done;
     }
     bool ok = write_all(fd, bytes, n_bytes);

@@ -134,7 +134,7 @@ static void files(void **state) {
     pare_diag d = {0};
     assert_int_equal(pare_exit_status(pare_write_file_atomic(dir, "x", 1, &d)), 4);
     assert_int_equal(pare_write_file_atomic("/dev/full", "x", 1, NULL), PARE_ERR_NOSPACE);
-    assert_int_equal(pare_write_file_atomic("/nonexistent-folder/x", "x", 1, NULL), PARE_ERR_NOT_FOUND);
+    assert_int_equal(pare_write_file_atomic("/nonexistent-folder/x", "x", 1, NULL), PARE_ERR_IO);
     unlink(path);
     assert_int_equal(rmdir(dir), 0); /* no temporary name is left */
 

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pare verify: the table, the gates, the report files, the exit status. */
+#include "tools/cli.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] = "verify ORIGINAL REDUCED [--data FILE] [--max-kl X] [--min-cosine X] ...";
+static const char examples[] =
+    "  pare verify smollm/ smollm-q4_k_m.gguf --data wiki.txt --windows 20 --max-kl 0.05 --min-top1 0.9\n"
+    "  pare verify MiniLM/ MiniLM-int8/ --data sts-dev.csv --min-cosine 0.99 --junit gates.xml\n"
+    "  pare verify model/ new.gguf --baseline last-week.json --tolerance 0.02 --json today.json\n"
+    "\nLanguage models are scored as llama-perplexity does it. Activations of the reduced model are not rounded "
+    "unless\n"
+    "--act says so: `none` measures the weights alone, `int8-block` what llama.cpp computes, `int8-token` what W8A8 "
+    "engines do.\n";
+
+enum { N_NAMED = 10 };
+static double limit[N_NAMED];
+static const struct {
+    const char *name, *key;
+    bool upper;
+    const char *help;
+} named[N_NAMED] = {
+    {"--max-kl", "kl_mean", true, "language models: mean KL divergence, nats"},
+    {"--max-kl99", "kl_p99", true, "its 99 % percentile"},
+    {"--min-top1", "top1", false, "share of positions with the same most likely token (0..1)"},
+    {"--max-ppl", "ppl", true, "perplexity of the reduced model"},
+    {"--max-ppl-ratio", "ppl_ratio", true, "perplexity, reduced / original"},
+    {"--min-cosine", "cosine_mean", false, "mean cosine (embeddings; logits; tensors)"},
+    {"--min-spearman", "spearman", false, "encoders: rank correlation with the scores of the pairs"},
+    {"--min-overlap", "overlap", false, "encoders: share of the same nearest sentences"},
+    {"--min-sqnr", "sqnr", false, "signal to quantization noise, dB (output; weights)"},
+    {"--max-error", "max_error", true, "weights: largest difference"},
+};
+
+static pare_verify_opts opts;
+static pare_cli_list gate_list;
+static const char *junit, *html;
+
+static int parse(int argc, char **argv, const char **pos) {
+    pare_cli_opt o[40] = {
+        {"--data", 0, 's', &opts.data, "FILE",
+         "text; for encoders STS-B rows or a sentence a line (default: a small one built in)"},
+        {"--ctx", 0, 'i', &opts.ctx, "N", "tokens per window (512, or the model's context)"},
+        {"--windows", 0, 'i', &opts.windows, "N", "first N windows only (encoders: rows)"},
+        {"--act", 0, 's', &opts.act, "KIND", "activations of REDUCED: none, int8-token, int8-block (none)"},
+        {"--act-original", 0, 's', &opts.act_original, "KIND", "the same for ORIGINAL (none)"},
+        {"--device", 0, 's', &opts.device, "NAME", "cpu"},
+        {"--layers", 0, 'f', &opts.layers, NULL, "also compare node by node"},
+        {"--weights", 0, 'f', &opts.weights, NULL, "compare weights instead of running"},
+        {"--top-k", 0, 'i', &opts.top_k, "K", "encoders: neighbours for the overlap (10)"},
+        {"--gate", 0, 'S', &gate_list, "KEY<=X", "a gate on any metric (also KEY>=X), repeatable"},
+        {"--baseline", 0, 's', &opts.baseline, "OLD.json",
+         "every metric with a direction must not be worse than in OLD.json"},
+        {"--tolerance", 0, 'd', &opts.tolerance, "T", "by more than this share (0)"},
+        {"--strict", 0, 'f', &opts.strict, NULL, "gates compare the bad end of the 95 % interval"},
+        {"--junit", 0, 's', &junit, "FILE", "one test case per gate"},
+        {"--report", 0, 's', &html, "FILE.html", "tables and plots on one page"},
+    };
+    size_t n = 0;
+    while (o[n].name) n++;
+    for (int i = 0; i < N_NAMED; i++) {
+        limit[i] = NAN;
+        o[n++] = (pare_cli_opt){named[i].name, 0, 'd', &limit[i], "X", named[i].help};
+    }
+    return pare_cli_parse(argc, argv, usage, examples, o, n, pos, 2);
+}
+
+static int bad_usage(const char *fmt, const char *arg) {
+    fprintf(stderr, "pare verify: ");
+    fprintf(stderr, fmt, arg);
+    fprintf(stderr, "; `pare verify --help` has the options\n");
+    return 2;
+}
+
+/* Gates of named options and of --gate KEY<=X; keys of the latter are cut in place. Returns an exit status, 0 = fine.
+ */
+static int make_gates(pare_gate **out) {
+    pare_gate *g = calloc(N_NAMED + gate_list.n, sizeof *g);
+    *out = g;
+    if (!g) return bad_usage("no memory%s", "");
+    for (int i = 0; i < N_NAMED; i++)
+        if (!isnan(limit[i]))
+            g[opts.n_gates++] = (pare_gate){named[i].name + 2, named[i].key, named[i].upper, limit[i]};
+    for (size_t i = 0; i < gate_list.n; i++) {
+        const char *text = gate_list.v[i], *at = strpbrk(text, "<>");
+        if (!at || at == text || at[1] != '=' || !at[2])
+            return bad_usage("--gate wants KEY<=X or KEY>=X, not `%s`", text);
+        char *end, *key = strndup(text, (size_t)(at - text));
+        double x = strtod(at + 2, &end);
+        if (!key || *end || !isfinite(x)) return bad_usage("--gate: the limit in `%s` is not a number", text);
+        g[opts.n_gates++] = (pare_gate){text, key, *at == '<', x};
+    }
+    opts.gates = g;
+    return 0;
+}
+
+static const char *digits(char buf[32], double x) {
+    if (isinf(x)) snprintf(buf, 32, "%s", x > 0 ? "equal" : "-inf");
+    else snprintf(buf, 32, fabs(x) >= 100 ? "%.2f" : fabs(x) >= 1e-3 || x == 0 ? "%.5f" : "%.2e", x);
+    return buf;
+}
+
+static void print_protocol(const pare_verify_report *r) {
+    int wide = 9;
+    for (size_t i = 0; i < r->n_protocol; i++)
+        if ((int)strlen(r->protocol[i].key) > wide) wide = (int)strlen(r->protocol[i].key);
+    for (int c = 0; c < r->n_columns; c++) {
+        char size[32];
+        printf("%-*s  %s (%s), %s, activations %s\n", wide, r->columns[c].role, r->columns[c].model,
+               pare_cli_bytes(size, r->columns[c].bytes), r->columns[c].device, r->columns[c].act);
+    }
+    for (size_t i = 0; i < r->n_protocol; i++) {
+        const pare_protocol *p = &r->protocol[i];
+        if (p->is_number) printf("%-*s  %.15g\n", wide, p->key, p->number);
+        else printf("%-*s  %s\n", wide, p->key, p->text);
+    }
+    printf("\n");
+}
+
+static void print_metrics(const pare_verify_report *r) {
+    const char *head[] = {"metric", "key", "original", "reduced", "95 % interval"};
+    pare_cli_table *t = pare_cli_table_new("llrrr", head);
+    for (size_t i = 0; i < r->n_metrics; i++) {
+        const pare_metric *m = &r->metrics[i];
+        const pare_estimate *e = &m->at[1];
+        char a[32] = "", b[32] = "", lo[32], hi[32], range[80] = "";
+        if (m->at[0].has) digits(a, m->at[0].value);
+        if (e->has) digits(b, e->value);
+        if (e->has && e->has_range && e->lo != e->hi)
+            snprintf(range, sizeof range, "%s .. %s", digits(lo, e->lo), digits(hi, e->hi));
+        const char *row[] = {m->label, m->key, a, b, range};
+        pare_cli_table_row(t, row);
+    }
+    pare_cli_table_print(&t);
+}
+
+static int by_sqnr(const void *a, const void *b) {
+    const pare_part *x = *(const pare_part *const *)a, *y = *(const pare_part *const *)b;
+    if (x->sqnr_db != y->sqnr_db) return x->sqnr_db < y->sqnr_db ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+static void print_parts(const char *title, const pare_part *p, size_t n, bool all) {
+    if (!n) return;
+    const pare_part **order = calloc(n, sizeof *order);
+    if (!order) return;
+    for (size_t i = 0; i < n; i++) order[i] = &p[i];
+    size_t shown = n;
+    if (!all && n > 10) {
+        shown = 10;
+        qsort(order, n, sizeof *order, by_sqnr);
+    }
+    printf("\n%s", title);
+    if (shown < n) printf(" (the %zu worst of %zu; all of them in --json and --report)", shown, n);
+    printf("\n");
+    const char *head[] = {"", "name", "", "SQNR dB", "cosine", "max error"};
+    pare_cli_table *t = pare_cli_table_new("lllrrr", head);
+    for (size_t i = 0; i < shown; i++) {
+        char s[32], c[32], e[32];
+        snprintf(c, sizeof c, "%.6f", order[i]->cosine);
+        snprintf(e, sizeof e, "%.3g", order[i]->max_error);
+        if (isinf(order[i]->sqnr_db)) snprintf(s, sizeof s, "equal");
+        else snprintf(s, sizeof s, "%.2f", order[i]->sqnr_db);
+        const char *row[] = {order[i]->flagged ? "!" : "", order[i]->name, order[i]->what, s, c, e};
+        pare_cli_table_row(t, row);
+    }
+    pare_cli_table_print(&t);
+    free(order);
+}
+
+static void print_gates(const pare_verify_report *r) {
+    if (!r->n_gates) return;
+    const char *head[] = {"gate", "name", "metric", "value", "", "limit", ""};
+    pare_cli_table *t = pare_cli_table_new("lllrlrl", head);
+    printf("\n");
+    for (size_t i = 0; i < r->n_gates; i++) {
+        const pare_gate_result *g = &r->gates[i];
+        char v[32], l[32];
+        const char *row[] = {g->pass ? "PASS" : "FAIL",
+                             g->name,
+                             g->key,
+                             digits(v, g->got.value),
+                             g->upper ? "<=" : ">=",
+                             digits(l, g->limit),
+                             g->straddles ? "the 95 % interval straddles the limit" : ""};
+        pare_cli_table_row(t, row);
+    }
+    pare_cli_table_print(&t);
+    if (r->n_failed) printf("%zu of %zu gates FAILED\n", r->n_failed, r->n_gates);
+    else printf("all %zu gates passed\n", r->n_gates);
+}
+
+static void print_report(const pare_verify_report *r) {
+    print_protocol(r);
+    print_metrics(r);
+    print_parts("nodes, in order", r->layers, r->n_layers, true);
+    print_parts("weights", r->tensors, r->n_tensors, false);
+    if (r->first_differing) printf("\nfirst that differs: %s\n", r->first_differing);
+    else if (r->n_layers || r->n_tensors) printf("\nall are equal\n");
+    print_gates(r);
+}
+
+/* Before an hour of work: the folder of a report must be there. Returns an exit status, 0 = fine. */
+static int check_folder(const char *path) {
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    if (!slash || slash == path) return 0;
+    char *folder = strndup(path, (size_t)(slash - path));
+    bool ok = folder && access(folder, W_OK) == 0;
+    if (!ok) fprintf(stderr, "pare: %s: the folder does not exist or cannot be written to\n", path);
+    free(folder);
+    return ok ? 0 : 4;
+}
+
+static pare_status write_files(pare_verify_report *r, pare_diag *d) {
+    const char *json = pare_cli_json();
+    pare_status s = PARE_OK;
+    if (json && strcmp(json, "-") == 0) {
+        const char *text = NULL;
+        size_t n = 0;
+        s = pare_verify_render(r, PARE_VERIFY_JSON, &text, &n, d);
+        if (s == PARE_OK) fwrite(text, 1, n, stdout); /* a failure shows in pare_cli_done */
+    } else if (json) s = pare_verify_save(r, PARE_VERIFY_JSON, json, d);
+    if (s == PARE_OK && junit) s = pare_verify_save(r, PARE_VERIFY_JUNIT, junit, d);
+    if (s == PARE_OK && html) s = pare_verify_save(r, PARE_VERIFY_HTML, html, d);
+    return s;
+}
+
+int pare_cmd_verify(int argc, char **argv); /* as tools/main.c declares it */
+
+int pare_cmd_verify(int argc, char **argv) {
+    const char *pos[2];
+    int n = parse(argc, argv, pos);
+    if (n == -2) return 0;
+    if (n < 0) return 2;
+    if (n != 2) return bad_usage("two models are needed, the original and the reduced one%s", "");
+    pare_gate *gates;
+    int wrong = make_gates(&gates);
+    if (wrong) return wrong;
+    const char *outputs[] = {pare_cli_json(), junit, html};
+    for (int i = 0; i < 3; i++)
+        if (check_folder(outputs[i])) return 4;
+    pare_diag d = {0};
+    pare_verify_report *r;
+    pare_status s = pare_verify(pos[0], pos[1], &opts, &r, &d);
+    if (s != PARE_OK) return pare_cli_fail(s, &d);
+    const char *json = pare_cli_json();
+    if (!json || strcmp(json, "-") != 0) print_report(r);
+    if (!pare_cli_quiet())
+        fprintf(stderr, "verify: %.2f s, %.2f s of it inside the models\n", r->seconds, r->model_seconds);
+    int code = r->n_failed ? pare_exit_status(PARE_ERR_GATE) : 0;
+    s = write_files(r, &d);
+    if (s != PARE_OK) code = pare_cli_fail(s, &d);
+    pare_verify_close(&r);
+    free(gates);
+    return code;
+}
