@@ -20,7 +20,7 @@ OPT     :=
 
 # SAN=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer into its own folder.
 ifdef SAN
-B       := $(B)/san
+override B := $(B)/san
 OPT     += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
 
