@@ -87,7 +87,7 @@ pare_status pare_json_parse(const char *text, size_t n, const char *file, size_t
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
     char where[64];
     if (!*out) {
-        if (json_error_code(&e) == json_error_out_of_memory)
+        if (json_error_code(&e) == json_error_out_of_memory || !*e.text) /* it names most of its failures, not these */
             return pare_fail(d, PARE_ERR_NOMEM, file, NULL, "no memory for %zu bytes of JSON", n);
         snprintf(where, sizeof where, "byte %zu", base + (e.position > 0 ? (size_t)e.position : 0));
         return pare_fail(d, PARE_ERR_INPUT, file, where, "not valid JSON: %s", e.text);
