@@ -17,11 +17,50 @@ static inline void scales32(pare_i8_slab *o, size_t block, float scale, float mi
     o->minimum[2 * block] = o->minimum[2 * block + 1] = minimum;
 }
 
+#if defined(__AVX2__)
+static inline __m256i load_nibbles(const uint8_t *p) {
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(v), _mm_srli_epi16(v, 4), 1);
+    return _mm256_and_si256(both, _mm256_set1_epi8(15));
+}
+static inline void store32(uint8_t *out, __m256i v) { _mm256_storeu_si256((__m256i *)(void *)out, v); }
+
+static inline void nibbles(const uint8_t *p, uint8_t *out) { store32(out, load_nibbles(p)); }
+
+static inline void looked_up(const uint8_t *p, const uint8_t table[16], uint8_t *out) {
+    __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
+    store32(out, _mm256_shuffle_epi8(t, load_nibbles(p)));
+}
+
+static inline void signed_bytes(const uint8_t *p, uint8_t *out, size_t n) {
+    if (n == 32) {
+        __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)p);
+        store32(out, _mm256_xor_si256(v, _mm256_set1_epi8(-128)));
+    } else
+        for (size_t j = 0; j < n; j++) out[j] = p[j] ^ 0x80;
+}
+
+/* Adds 16 where the bit of the column is set: four bytes spread over 32, tested against one bit each. */
+static inline void fifth_bits(const uint8_t *p, uint8_t *out) {
+    const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201ull);
+    int32_t four;
+    memcpy(&four, p, 4);
+    __m256i v = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(four), spread), bit);
+    v = _mm256_and_si256(_mm256_cmpeq_epi8(v, bit), _mm256_set1_epi8(16));
+    store32(out, _mm256_or_si256(v, _mm256_loadu_si256((const __m256i *)(const void *)out)));
+}
+#else
 static inline void nibbles(const uint8_t *p, uint8_t *out) {
     for (int j = 0; j < 16; j++) {
         out[j] = p[j] & 15;
         out[j + 16] = p[j] >> 4;
     }
+}
+
+static inline void looked_up(const uint8_t *p, const uint8_t table[16], uint8_t *out) {
+    nibbles(p, out);
+    for (int j = 0; j < 32; j++) out[j] = table[out[j]];
 }
 
 static inline void signed_bytes(const uint8_t *p, uint8_t *out, size_t n) {
@@ -31,6 +70,7 @@ static inline void signed_bytes(const uint8_t *p, uint8_t *out, size_t n) {
 static inline void fifth_bits(const uint8_t *p, uint8_t *out) {
     for (int j = 0; j < 32; j++) out[j] = (uint8_t)(out[j] | ((p[j / 8] >> (j % 8)) & 1) << 4);
 }
+#endif
 
 /* One block of 32 columns of the old formats at p; returns its bytes. */
 static inline void block32(pare_i8_kind kind, const uint8_t *p, uint8_t *codes, float *scale, float *minimum) {
@@ -42,13 +82,9 @@ static inline void block32(pare_i8_kind kind, const uint8_t *p, uint8_t *codes, 
     case PARE_I8_Q5_0: nibbles(p + 6, codes), fifth_bits(p + 2, codes); break;
     case PARE_I8_Q5_1: *minimum = EXPAND_HALF(p + 2), nibbles(p + 8, codes), fifth_bits(p + 4, codes); break;
     case PARE_I8_Q8_0: signed_bytes(p + 2, codes, 32); break;
-    case PARE_I8_IQ4_NL:
-        nibbles(p + 2, codes);
-        for (int j = 0; j < 32; j++) codes[j] = nl_codes[codes[j]];
-        break;
+    case PARE_I8_IQ4_NL: looked_up(p + 2, nl_codes, codes); break;
     default: /* MXFP4: codes are doubled, the scale halved */
-        nibbles(p + 1, codes);
-        for (int j = 0; j < 32; j++) codes[j] = mx_codes[codes[j]];
+        looked_up(p + 1, mx_codes, codes);
         *scale = p[0] == 255 ? NAN : ldexpf(0.5f, p[0] - 127);
     }
 }
@@ -62,7 +98,7 @@ static inline void k_scales(const uint8_t *p, float d, float dmin, pare_i8_slab 
     }
 }
 
-static inline void q4_k(const uint8_t *p, pare_i8_slab *o) {
+static inline void q4_k(const uint8_t *restrict p, pare_i8_slab *restrict o) {
     k_scales(p + 4, EXPAND_HALF(p), EXPAND_HALF(p + 2), o);
     for (int c = 0; c < 4; c++)
         for (int j = 0; j < 32; j++) {
@@ -71,7 +107,7 @@ static inline void q4_k(const uint8_t *p, pare_i8_slab *o) {
         }
 }
 
-static inline void q5_k(const uint8_t *p, pare_i8_slab *o) {
+static inline void q5_k(const uint8_t *restrict p, pare_i8_slab *restrict o) {
     const uint8_t *high = p + 16, *low = p + 48;
     k_scales(p + 4, EXPAND_HALF(p), EXPAND_HALF(p + 2), o);
     for (int c = 0; c < 4; c++)
@@ -81,7 +117,7 @@ static inline void q5_k(const uint8_t *p, pare_i8_slab *o) {
         }
 }
 
-static inline void q6_k(const uint8_t *p, pare_i8_slab *o) {
+static inline void q6_k(const uint8_t *restrict p, pare_i8_slab *restrict o) {
     float d = EXPAND_HALF(p + 208);
     for (int h = 0; h < 2; h++) {
         const uint8_t *low = p + 64 * h, *high = p + 128 + 32 * h;
@@ -96,7 +132,7 @@ static inline void q6_k(const uint8_t *p, pare_i8_slab *o) {
     for (int j = 0; j < 16; j++) o->scale[j] = d * (float)(int8_t)p[192 + j], o->minimum[j] = 0;
 }
 
-static inline void q2_k(const uint8_t *p, pare_i8_slab *o) {
+static inline void q2_k(const uint8_t *restrict p, pare_i8_slab *restrict o) {
     float d = EXPAND_HALF(p + 80), dmin = EXPAND_HALF(p + 82);
     for (int h = 0; h < 2; h++)
         for (int s = 0; s < 4; s++)
@@ -104,7 +140,7 @@ static inline void q2_k(const uint8_t *p, pare_i8_slab *o) {
     for (int j = 0; j < 16; j++) o->scale[j] = d * (float)(p[j] & 15), o->minimum[j] = -dmin * (float)(p[j] >> 4);
 }
 
-static inline void q3_k(const uint8_t *p, pare_i8_slab *o) {
+static inline void q3_k(const uint8_t *restrict p, pare_i8_slab *restrict o) {
     const uint8_t *s = p + 96;
     float d = EXPAND_HALF(p + 108);
     for (int h = 0; h < 2; h++)
@@ -119,15 +155,14 @@ static inline void q3_k(const uint8_t *p, pare_i8_slab *o) {
     }
 }
 
-static inline void iq4_xs(const uint8_t *p, pare_i8_slab *o) {
+static inline void iq4_xs(const uint8_t *restrict p, pare_i8_slab *restrict o) {
     float d = EXPAND_HALF(p);
     unsigned high = p[2] | (unsigned)p[3] << 8;
     for (int b = 0; b < 8; b++) {
         int s = (p[4 + b / 2] >> (b % 2 * 4) & 15) | (int)(high >> (2 * b) & 3) << 4;
         scales32(o, (size_t)b, d * (float)(s - 32), 0);
-        nibbles(p + 8 + 16 * b, o->codes + 32 * b);
+        looked_up(p + 8 + 16 * b, nl_codes, o->codes + 32 * b);
     }
-    for (int j = 0; j < PARE_I8_SLAB; j++) o->codes[j] = nl_codes[o->codes[j]];
 }
 
 static inline float any_scale(const pare_int_format *f, const uint8_t *p) {
@@ -142,11 +177,13 @@ static inline float any_scale(const pare_int_format *f, const uint8_t *p) {
 static inline void grouped(const pare_i8_source *s, const uint8_t *row, size_t first, size_t n, pare_i8_slab *o) {
     const pare_int_format *f = s->type->int_format;
     size_t head = (f->scale_type == &pare_qtype_f32 ? 4u : 2u) + f->asym, chunk = f->bits == 4 ? 16 : 32;
+    int shift = f->group ? __builtin_ctz(f->group) : 63; /* groups are powers of two */
     for (size_t b = 0; 32 * b < n; b++) {
-        size_t col = first + 32 * b, group = f->group ? col / f->group : 0, inside = f->group ? col % f->group : col;
+        size_t col = first + 32 * b, group = col >> shift, inside = f->group ? col & (f->group - 1) : col;
         const uint8_t *p = row + group * s->type->block_bytes, *q = p + head + inside / 32 * chunk;
-        float scale = any_scale(f, p);
-        scales32(o, b, scale, f->asym ? -scale * (float)p[head - 1] : 0);
+        float scale = any_scale(f, p), zero = f->asym ? (float)p[head - 1] : 0;
+        scales32(o, b, scale, -scale * zero);
+        if (f->asym) o->zero[2 * b] = o->zero[2 * b + 1] = zero;
         if (f->bits == 4) nibbles(q, o->codes + 32 * b);
         else signed_bytes(q, o->codes + 32 * b, n - 32 * b < 32 ? n - 32 * b : 32);
     }

@@ -16,6 +16,8 @@ typedef struct mm_job {
     const pare_mm_table *t;
     const pare_tensor *w;
     pare_act_rule rule;
+    bool integer; /* rows are read through s */
+    pare_i8_source s;
     int64_t m, n, k, m_step, n_panels;
     const float *x;
     float *y, *rounded;
@@ -23,32 +25,18 @@ typedef struct mm_job {
 
 static size_t row_bytes(const pare_tensor *w) { return pare_row_bytes(w->type, (size_t)pare_tensor_cols(w)); }
 
-/* Whole-row blocks of grouped integers, cut at any column: scale, zero point, codes; see core/qtype.h. */
-static void decode_row_part(const pare_int_format *f, const uint8_t *p, size_t first, size_t n, float *dst) {
-    float scale, zero;
-    uint16_t h;
-    bool f32 = f->scale_type == &pare_qtype_f32, f16 = f->scale_type == &pare_qtype_f16;
-    if (f32) memcpy(&scale, p, 4), p += 4;
-    else memcpy(&h, p, 2), scale = f16 ? pare_f16_to_f32(h) : pare_bf16_to_f32(h), p += 2;
-    zero = f->asym ? (float)*p++ : f->bits == 4 ? 8.0f : 0.0f;
-    if (f->asym && f->bits == 8) zero -= 128.0f; /* the zero point is unsigned, the codes are signed bytes */
-    for (size_t i = 0; i < n; i++) {
-        size_t c = first + i;
-        float code;
-        if (f->bits == 8) code = (float)(int8_t)p[c];
-        else code = (float)(p[c / 32 * 16 + c % 16] >> (c % 32 < 16 ? 0 : 4) & 15);
-        dst[i] = (code - zero) * scale;
+/* Columns first .. first+n (first a multiple of 256, n <= 256) of a stored row, exactly as the format's decode has
+ * them; out holds 256. */
+static void decode_part(const mm_job *g, int64_t row, size_t first, size_t n, float *out) {
+    const pare_qtype *qt = g->w->type;
+    const uint8_t *p = (const uint8_t *)g->w->data + (size_t)row * row_bytes(g->w);
+    if (!g->integer) {
+        qt->decode(qt, p + first / qt->block_elems * qt->block_bytes, out, n);
+        return;
     }
-    if (f32) return;
-    for (size_t i = 0; i < n; i++)
-        dst[i] = f16 ? pare_f16_to_f32(pare_f32_to_f16(dst[i])) : pare_bf16_to_f32(pare_f32_to_bf16(dst[i]));
-}
-
-void pare_decode_part(const pare_tensor *w, int64_t row, size_t first, size_t n, float *dst) {
-    const pare_qtype *qt = w->type;
-    const uint8_t *p = (const uint8_t *)w->data + (size_t)row * row_bytes(w);
-    if (qt->block_elems) qt->decode(qt, p + first / qt->block_elems * qt->block_bytes, dst, n);
-    else decode_row_part(qt->int_format, p, first, n, dst);
+    pare_i8_slab slab;
+    g->t->expand(&g->s, p, first, n, &slab);
+    g->t->decode_slab(&g->s, &slab, out);
 }
 
 static void round_item(void *ctx, size_t i) {
@@ -75,7 +63,7 @@ static void dot_item(void *ctx, size_t item) {
         float s[FEW] = {0};
         for (int64_t k0 = 0; k0 < g->k; k0 += PARE_MM_SLAB) {
             size_t kc = (size_t)(g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB);
-            pare_decode_part(g->w, r, (size_t)k0, kc, buf);
+            decode_part(g, r, (size_t)k0, kc, buf);
             for (int64_t i = 0; i < g->m; i++) s[i] += g->t->dot_f32(buf, g->x + i * g->k + k0, kc);
         }
         for (int64_t i = 0; i < g->m; i++) g->y[i * g->n + r] = s[i];
@@ -93,8 +81,7 @@ static void panel_item(void *ctx, size_t item) {
         int64_t kc = g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB;
         for (int c = 0; c < n; c += 16) {
             int nc = n - c < 16 ? n - c : 16;
-            for (int r = 0; r < nc; r++)
-                pare_decode_part(g->w, j0 + c + r, (size_t)k0, (size_t)kc, rows + r * PARE_MM_SLAB);
+            for (int r = 0; r < nc; r++) decode_part(g, j0 + c + r, (size_t)k0, (size_t)kc, rows + r * PARE_MM_SLAB);
             g->t->panel_f32(rows, PARE_MM_SLAB, kc, nc, panel + c);
         }
         for (int64_t i = i0; i < i1; i += PARE_F32_ROWS)
@@ -124,9 +111,9 @@ void pare_matmul_stored(const pare_tensor *w, const float *x, float *y, int64_t 
                 .rounded = workspace};
     assert(w->type->decode && g.k > 0 && pare_qtype_fits(w->type, (size_t)g.k));
     if (m <= 0 || g.n <= 0) return;
-    pare_i8_source s;
-    if (pare_act_block(g.rule, 1) && pare_i8_source_of(w, &s)) {
-        pare_matmul_i8(&s, w->data, g.n, x, y, m, g.rule, workspace);
+    g.integer = pare_i8_source_of(w, &g.s);
+    if (g.integer && pare_act_block(g.rule, 1)) {
+        pare_matmul_i8(&g.s, w->data, g.n, x, y, m, g.rule, workspace);
         return;
     }
     if (g.rule != PARE_RULE_NONE) {

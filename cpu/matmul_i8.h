@@ -50,11 +50,16 @@ bool pare_i8_source_of(const pare_tensor *w, pare_i8_source *s);
 typedef struct pare_i8_slab {
     _Alignas(64) uint8_t codes[PARE_I8_SLAB];
     float scale[PARE_I8_SLAB / 16], minimum[PARE_I8_SLAB / 16];
+    float zero[PARE_I8_SLAB / 16]; /* asymmetric grouped integers: minimum = -scale * zero */
 } pare_i8_slab;
 
 /* op: columns first .. first+n of the row at `row` (n <= 256, first a multiple of 256), the rest zero-filled. equal:
  * exactly */
 typedef void pare_expand_fn(const pare_i8_source *s, const uint8_t *row, size_t first, size_t n, pare_i8_slab *out);
+
+/* op: the slab's values in f32, as the format's decode has them (its products rounded to the scale's type).
+ * equal: exactly */
+typedef void pare_decode_slab_fn(const pare_i8_source *s, const pare_i8_slab *w, float *out);
 
 /* 32 rows of one slab. layout: codes [64][32 rows][4 columns]; scale, minimum [16][32 rows]. */
 typedef struct pare_i8_panel {

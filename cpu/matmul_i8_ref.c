@@ -16,6 +16,21 @@ void pare_panel_i8_ref(const pare_i8_slab *slabs, int r0, pare_i8_panel *p) {
     }
 }
 
+void pare_decode_slab_ref(const pare_i8_source *s, const pare_i8_slab *w, float *out) {
+    const pare_int_format *f = s->type->int_format;
+    for (int j = 0; j < PARE_I8_SLAB; j++) {
+        int g = j / 16;
+        if (!f) {
+            out[j] = (float)(w->codes[j] - s->offset) * w->scale[g] + w->minimum[g]; /* the product is exact */
+            continue;
+        }
+        float v = ((float)(w->codes[j] - s->offset) - (f->asym ? w->zero[g] : 0)) * w->scale[g];
+        if (f->scale_type == &pare_qtype_f16) v = pare_f16_to_f32(pare_f32_to_f16(v));
+        else if (f->scale_type == &pare_qtype_bf16) v = pare_bf16_to_f32(pare_f32_to_bf16(v));
+        out[j] = v;
+    }
+}
+
 static float tile_one(const pare_i8_shape *s, const pare_i8_panel *w, const pare_i8_tile *x, int r, int t) {
     int n = s->blocks * 32, per = s->group;
     float acc = 0;

@@ -42,6 +42,7 @@ typedef struct pare_mm_table {
     pare_panel_f32_fn *panel_f32;
     pare_gemm_f32_fn *gemm_f32;
     pare_expand_fn *expand;
+    pare_decode_slab_fn *decode_slab;
     pare_panel_i8_fn *panel_i8;
     pare_gemm_i8_fn *gemm_i8;
     pare_dot_i8_fn *dot_i8;
@@ -52,9 +53,5 @@ const pare_mm_table *pare_mm_kernels(void);
 
 /* The kernel that reads rows of this format straight from storage, or NULL. */
 pare_row_fn *pare_mm_row_kernel(const pare_mm_table *t, const pare_i8_source *s);
-
-/* Columns first .. first+n of stored row `row` to f32, exactly as the format's decode does; first and n are multiples
- * of the format's block, except at the row's end; formats with one block per row may be cut anywhere. */
-void pare_decode_part(const pare_tensor *w, int64_t row, size_t first, size_t n, float *dst);
 
 #endif

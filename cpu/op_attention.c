@@ -36,16 +36,17 @@ static pare_tensor *output(const pare_op_call *c, int i) { return i < c->n_out ?
 bool pare_cpu_attention_supports(const pare_op_call *c) {
     const pare_tensor *mask = input(c, 3), *nonpad = input(c, 6);
     static const int f32_in[] = {0, 1, 2, 4, 5};
+    int ndim = c->in[0] ? c->in[0]->ndim : 0;
     for (size_t i = 0; i < sizeof f32_in / sizeof *f32_in; i++) {
         const pare_tensor *t = input(c, f32_in[i]);
         if (t && !pare_cpu_is_f32(t)) return false;
-        if (t && t->ndim != (f32_in[i] > 2 ? 4 : c->in[0]->ndim)) return false;
+        if (t && t->ndim != (f32_in[i] > 2 ? 4 : ndim)) return false;
     }
     for (int i = 0; i < 4; i++)
         if (output(c, i) && !pare_cpu_is_f32(output(c, i))) return false;
     if (mask && !pare_cpu_is_f32(mask) && mask->type != &pare_qtype_bool) return false;
     if (nonpad && !pare_cpu_is_index(nonpad)) return false;
-    return c->in[0]->ndim == 3 || c->in[0]->ndim == 4;
+    return ndim == 3 || ndim == 4;
 }
 
 static pare_status check_past(const pare_op_call *c, pare_attn *a, pare_diag *d) {
@@ -204,7 +205,7 @@ static void store(const pare_attn *a, const tile *t) {
 static void tile_item(void *ctx, size_t item) {
     const tiles *w = ctx;
     const pare_attn *a = w->a;
-    tile t = {.first = item % w->query_tiles * w->queries};
+    tile t = {.first = (w->query_tiles - 1 - item % w->query_tiles) * w->queries}; /* the longest first */
     size_t chunk = item / w->query_tiles % w->head_chunks, pair = item / w->query_tiles / w->head_chunks;
     t.b = pair / a->k.heads, t.kv_head = pair % a->k.heads;
     t.head = t.kv_head * a->group + chunk * w->heads;

@@ -49,14 +49,17 @@ int64_t pare_cpu_index(const pare_tensor *t, int64_t i) {
     return ((const int32_t *)t->data)[i];
 }
 
+/* A mapped file may hold f32 at any address; floats are read at multiples of 4. */
+static bool in_place(const pare_tensor *t) { return t->type == &pare_qtype_f32 && ((uintptr_t)t->data & 3) == 0; }
+
 size_t pare_cpu_f32_bytes(const pare_tensor *t) {
-    if (!t || t->type == &pare_qtype_f32) return 0;
+    if (!t || in_place(t)) return 0;
     return ((size_t)pare_tensor_elems(t) * sizeof(float) + 63) & ~(size_t)63;
 }
 
 const float *pare_cpu_f32(const pare_tensor *t, char **scratch) {
     if (!t) return NULL;
-    if (t->type == &pare_qtype_f32) return t->data;
+    if (in_place(t)) return t->data;
     float *out = (float *)*scratch;
     size_t rows = (size_t)pare_tensor_rows(t), cols = (size_t)pare_tensor_cols(t);
     size_t row_bytes = pare_row_bytes(t->type, cols);

@@ -83,6 +83,46 @@ PARE_API int pare_threads(void);
 
 /* ---- models: api/model.c ----------------------------------------------------------------------------------------- */
 
+/* A model file or folder, opened for looking: names, shapes, sizes, metadata. Its weights stay on disk. */
+typedef struct pare_model pare_model;
+
+PARE_API PARE_MUST_USE pare_status pare_model_open(const char *path, pare_model **out, pare_diag *d);
+PARE_API void pare_model_close(pare_model **m);
+
+typedef struct pare_model_info {
+    const char *format;       /* "GGUF", "safetensors", "folder" */
+    const char *architecture; /* GGUF's word or config.json's model_type; "" when the file does not say */
+    const char *cannot_run;   /* NULL when `pare run` and `pare verify` know the architecture, else why not */
+    uint64_t params;          /* weights: elements of all tensors that are not indices or opaque bytes */
+    uint64_t weight_bytes;    /* stored bytes of all tensors */
+    uint64_t file_bytes;      /* of the weight files */
+    size_t n_tensors, n_meta, n_files, n_facts;
+} pare_model_info;
+PARE_API void pare_model_describe(const pare_model *m, pare_model_info *out);
+
+typedef struct pare_tensor_info {
+    const char *name;
+    const char *type;      /* storage format: "f16", "q4_k", "int4:g128" */
+    const char *assembled; /* NULL, or the layout it is assembled from: "compressed-tensors", "gptq", "awq" */
+    const char *file;
+    int ndim;
+    int64_t shape[PARE_MAX_DIMS];
+    uint64_t elems, bytes, offset; /* offset in file; 0 for assembled ones */
+    bool weight;                   /* counted in params */
+} pare_tensor_info;
+PARE_API void pare_model_tensor(const pare_model *m, size_t i, pare_tensor_info *out); /* i < n_tensors, in file order */
+
+/* One thing worth knowing ("layers", "30"): i < n_facts. */
+PARE_API void pare_model_fact(const pare_model *m, size_t i, const char **label, const char **value);
+/* Metadata i < n_meta as text: GGUF keys, config.json's entries ("config.hidden_size"), safetensors __metadata__. Long
+ * values and lists are cut. */
+PARE_API void pare_model_meta(const pare_model *m, size_t i, const char **key, const char **type, const char **text);
+PARE_API const char *pare_model_file(const pare_model *m, size_t i); /* weight file i < n_files */
+/* All of the above as one JSON object; NULL when out of memory. Belongs to the model. */
+PARE_API const char *pare_model_json(pare_model *m);
+
+/* Devices that work can run on: 0 is the CPU, with the instruction set in use; NULL past the last. */
+PARE_API const char *pare_device_describe(int i);
 
 /* (end of models) */
 

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The row kernels of cpu/vec.h for AVX2. */
+#define FN(name) pare_##name##_avx2
+#include "cpu/vec_simd.h"
