@@ -115,7 +115,7 @@ pare_status pare_out_begin(pare_out_place *p, const char *path, bool folder, boo
     PARE_TRY(pare_out_check_input(p, not_path, single_model, d));
     remove_stale(p);
     PARE_TRY(pare_out_check_existing(p, d));
-    if (statvfs(p->dir, &vfs) == 0) {
+    if (statvfs(p->dir, &vfs) == 0 && vfs.f_blocks) {
         uint64_t free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
         if (need_bytes > free_bytes)
             return pare_fail(d, PARE_ERR_NOSPACE, p->final, NULL, "the output needs %.1f MB, %s has %.1f MB free",
