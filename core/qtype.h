@@ -41,7 +41,9 @@ typedef struct pare_int_format {
  * (0 = whole row) and is an opaque struct of param_bytes. Slices: w points at the first column of the slice, rows
  * follow at distance w_ld (elements). importance is one non-negative weight per column of the slice, or NULL (then
  * the format's default search weights are used).
- *   fit    parameters of `rows` groups, each n columns wide (n = the group, or the row for group 0), to params[row]
+ *   fit    parameters of `rows` groups, each n columns wide (n = the group, or the row for group 0), to params[row];
+ *          row_energy: mean square of each whole row, or NULL to use that of the group (only some formats, and only
+ *          with importance, weigh by it; encode passes the row's)
  *   snap   columns first .. first+n of those groups to the nearest codes under params; group_n = the group's width;
  *          codes and decoded (optional) have leading dimensions codes_ld and decoded_ld, indexed from the slice
  *   pack   parameters and all codes of `rows` groups into blocks out + row * out_stride
@@ -53,8 +55,8 @@ typedef struct pare_int_format {
 typedef struct pare_grid {
     size_t group;
     size_t param_bytes;
-    void (*fit)(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, size_t rows, size_t n,
-                void *params);
+    void (*fit)(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, const float *row_energy,
+                size_t rows, size_t n, void *params);
     void (*snap)(const pare_qtype *qt, const void *params, size_t group_n, const float *w, size_t w_ld, size_t rows,
                  size_t first, size_t n, int8_t *codes, size_t codes_ld, float *decoded, size_t decoded_ld);
     void (*pack)(const pare_qtype *qt, const void *params, const int8_t *codes, size_t codes_ld, size_t rows, size_t n,

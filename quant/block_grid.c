@@ -3,6 +3,7 @@
  * The common half of the block grids: snapping of slices, and whole rows in one go. */
 #include "quant/block_grid.h"
 
+#include "quant/blocks.h"
 #include "quant/lanes.h"
 
 #include <math.h>
@@ -18,21 +19,21 @@ uint16_t pare_f16_scale(float v) {
     return (h & 0x7FFF) == 0 && v != 0 ? (uint16_t)(h | 1) : h;
 }
 
-void pare_block_fit(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, size_t rows, size_t n,
-                    void *params) {
-    format_of(qt)->fit(format_of(qt), w, w_ld, importance, rows, params);
+void pare_block_fit(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, const float *row_energy,
+                    size_t rows, size_t n, void *params) {
+    format_of(qt)->fit(format_of(qt), w, w_ld, importance, row_energy, rows, params);
 }
 
 static void decode_run(const pare_block_format *f, const int8_t *codes, size_t n, float a, float b, float *out) {
-    if (f->values)
-        for (size_t i = 0; i < n; i++) out[i] = a * f->values[codes[i]];
+    if (f->codebook)
+        for (size_t i = 0; i < n; i++) out[i] = a * pare_iq4_values[codes[i]];
     else
         for (size_t i = 0; i < n; i++) out[i] = a * (float)codes[i] - b;
 }
 
 static void snap_segment(const pare_block_format *f, const pare_qops *ops, const float *w, size_t run, size_t runs,
                          const float *off, const float *inv, int8_t *codes) {
-    if (f->values) ops->snap_iq4(w, run, runs, inv, codes);
+    if (f->codebook) ops->snap_iq4(w, run, runs, inv, codes);
     else ops->snap_runs(w, run, runs, off, inv, f->lo, f->hi, codes);
 }
 
@@ -79,13 +80,19 @@ void pare_block_unpack(const pare_qtype *qt, const void *in, size_t in_stride, s
     }
 }
 
+static float mean_square(const float *x, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+    return (float)(sum / (double)n < 3e38 ? sum / (double)n : 3e38);
+}
+
 /* blocks blocks, w_ld apart in w and out_ld apart in out */
-static void encode_chunk(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, size_t blocks,
-                         uint8_t *out, size_t out_ld) {
+static void encode_chunk(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance,
+                         const float *row_energy, size_t blocks, uint8_t *out, size_t out_ld) {
     const pare_block_format *f = format_of(qt);
     pare_block_params params[CHUNK];
     int8_t codes[CHUNK * MAX_ELEMS];
-    pare_block_fit(qt, w, w_ld, importance, blocks, f->elems, params);
+    pare_block_fit(qt, w, w_ld, importance, row_energy, blocks, f->elems, params);
     pare_block_snap(qt, params, f->elems, w, w_ld, blocks, 0, f->elems, codes, f->elems, NULL, 0);
     pare_block_pack(qt, params, codes, f->elems, blocks, f->elems, out, out_ld);
 }
@@ -98,12 +105,16 @@ void pare_block_encode(const pare_qtype *qt, const float *w, size_t w_ld, const 
     if (!importance) { /* neighbouring blocks of a row at once */
         for (size_t r = 0; r < rows; r++)
             for (size_t g = 0; g < groups; g += CHUNK)
-                encode_chunk(qt, w + r * w_ld + g * f->elems, f->elems, NULL, groups - g < CHUNK ? groups - g : CHUNK,
-                             dst + r * out_stride + g * f->bytes, f->bytes);
+                encode_chunk(qt, w + r * w_ld + g * f->elems, f->elems, NULL, NULL,
+                             groups - g < CHUNK ? groups - g : CHUNK, dst + r * out_stride + g * f->bytes, f->bytes);
         return;
     }
-    for (size_t r = 0; r < rows; r += CHUNK) /* the rows share their columns' importance */
+    for (size_t r = 0; r < rows; r += CHUNK) { /* the rows share their columns' importance */
+        size_t chunk = rows - r < CHUNK ? rows - r : CHUNK;
+        float energy[CHUNK];
+        for (size_t i = 0; f->search.row_energy && i < chunk; i++) energy[i] = mean_square(w + (r + i) * w_ld, n);
         for (size_t g = 0; g < groups; g++)
             encode_chunk(qt, w + r * w_ld + g * f->elems, w_ld, importance + g * f->elems,
-                         rows - r < CHUNK ? rows - r : CHUNK, dst + r * out_stride + g * f->bytes, out_stride);
+                         f->search.row_energy ? energy : NULL, chunk, dst + r * out_stride + g * f->bytes, out_stride);
+    }
 }

@@ -50,8 +50,8 @@ static uint32_t fit_scale(const pare_qtype *st, float v, float widest) {
     return u ? u : 1;
 }
 
-static void int_fit(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, size_t rows, size_t n,
-                    void *params) {
+static void int_fit(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, const float *row_energy,
+                    size_t rows, size_t n, void *params) {
     const pare_int_format *f = qt->int_format;
     int_params *p = params;
     float steps = (float)((1 << f->bits) - 1), qmin = (float)-(1 << (f->bits - 1));
@@ -163,7 +163,7 @@ static void int_encode(const pare_qtype *qt, const float *w, size_t w_ld, const 
         for (size_t g = 0; g < n; g += group) {
             const float *x = w + r * w_ld + g;
             int_params p;
-            int_fit(qt, x, w_ld, NULL, 1, group, &p);
+            int_fit(qt, x, w_ld, NULL, NULL, 1, group, &p);
             dst += put_header(f, &p, dst);
             for (size_t c = 0, len; c < group; c += len) {
                 len = group - c < CHUNK ? group - c : CHUNK;

@@ -8,6 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define PARE_BATCH 16 /* sub-blocks searched at once */
+
+typedef enum pare_weight_kind { PARE_W_SQUARE, PARE_W_ABS, PARE_W_IMPORTANCE, PARE_W_PLAIN } pare_weight_kind;
+
 typedef struct pare_qops {
 #define PARE_QOP(name, args) void(*name) args;
 #include "quant/qops.def"

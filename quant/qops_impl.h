@@ -11,6 +11,8 @@
 
 #include "quant/decode_impl.h"
 #include "quant/snap_impl.h"
+#include "quant/iq4_impl.h"
+#include "quant/search_impl.h"
 
 const pare_qops PARE_QOPS_TABLE = {
 #define PARE_QOP(name, args) .name = name,

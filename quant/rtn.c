@@ -23,7 +23,7 @@ void pare_rtn_encode(const pare_qtype *qt, const float *w, size_t w_ld, const fl
     int8_t *codes = (int8_t *)scratch + up64(rows * g->param_bytes);
     for (size_t c = 0; c < n; c += step) {
         uint8_t *block = (uint8_t *)out + pare_row_bytes(qt, g->group ? c : 0) * (g->group ? 1 : 0);
-        g->fit(qt, w + c, w_ld, importance ? importance + c : NULL, rows, step, params);
+        g->fit(qt, w + c, w_ld, importance ? importance + c : NULL, NULL, rows, step, params);
         g->snap(qt, params, step, w + c, w_ld, rows, 0, step, codes, step, NULL, 0);
         g->pack(qt, params, codes, step, rows, step, block, out_stride);
     }

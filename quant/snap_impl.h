@@ -42,25 +42,3 @@ static void snap_div(const float *x, size_t n, float scale, float zero, float lo
     for (; i + LANES <= n; i += LANES) v_store_i8(codes + i, v_rne(v_clamp(v_load(x + i) / s + z, vlo, vhi)));
     for (; i < n; i++) codes[i] = (int8_t)s_rne(s_clamp(x[i] / scale + zero, lo, hi));
 }
-
-/* Midpoints between neighbouring codebook values. */
-static const float iq4_edges[15] = {-115.5f, -93.5f, -74,   -57,   -42, -28.5f, -16, -4.5f,
-                                    7,       19,     31.5f, 45.5f, 61,  79,     101};
-
-static void snap_iq4(const float *x, size_t run, size_t runs, const float *inv, int8_t *codes) {
-    vf one = v_set(1), zero = v_set(0);
-    for (size_t r = 0; r < runs; r++, x += run, codes += run) {
-        vf m = v_set(inv[r]);
-        size_t i = 0;
-        for (; i + LANES <= run; i += LANES) {
-            vf v = v_load(x + i) * m, k = zero;
-            for (int e = 0; e < 15; e++) k = k + v_sel(v_lt(v, v_set(iq4_edges[e])), zero, one);
-            v_store_i8(codes + i, k);
-        }
-        for (; i < run; i++) {
-            int k = 0;
-            for (int e = 0; e < 15; e++) k += !(x[i] * inv[r] < iq4_edges[e]);
-            codes[i] = (int8_t)k;
-        }
-    }
-}
