@@ -237,6 +237,52 @@ PARE_API pare_status pare_verify_save(pare_verify_report *r, pare_verify_format 
 
 /* ---- run: api/run.c ---------------------------------------------------------------------------------------------- */
 
+/* Text from a language model, embeddings from a sentence encoder. A runner is one opened model. */
+
+typedef struct pare_runner pare_runner;
+typedef struct pare_runner_opts {
+    const char *device; /* "cpu" (NULL) */
+    const char *act;    /* rounding of activations: "none" (NULL), "int8-token", "int8-block" */
+} pare_runner_opts;
+
+typedef struct pare_runner_info {
+    bool decoder;     /* else encoder */
+    const char *arch; /* "llama", "qwen2", "qwen3", "bert" */
+    int64_t vocab, dim, layers, context;
+    double open_s; /* time to open the model and its tokenizer */
+} pare_runner_info;
+
+/* PARE_ERR_UNSUPPORTED when the architecture cannot be run. Close with pare_runner_close. */
+PARE_API pare_status pare_runner_open(const char *model, const pare_runner_opts *opts, pare_runner **out, pare_diag *d);
+PARE_API void pare_runner_close(pare_runner **r);
+PARE_API const pare_runner_info *pare_runner_describe(const pare_runner *r);
+
+typedef enum pare_stop { PARE_STOP_END, PARE_STOP_COUNT, PARE_STOP_CONTEXT, PARE_STOP_CALLER } pare_stop;
+
+typedef struct pare_generate_opts {
+    int64_t n;     /* tokens to make; 0 = until the model ends the text or its context is full */
+    double temp;   /* 0 = the likeliest token every time */
+    int64_t top_k; /* 0 = all */
+    double top_p;  /* 0 or 1 = all */
+    uint64_t seed; /* same seed, same text */
+    /* Each token as it is made, and the text that it completed (not terminated, maybe empty); false stops. */
+    bool (*token)(void *user, int64_t id, const char *text, size_t n_bytes);
+    void *user;
+} pare_generate_opts;
+
+typedef struct pare_generate_result {
+    int64_t prompt_tokens, tokens; /* tokens: those handed to the callback */
+    double prompt_s, decode_s;     /* prompt_s: until the first token's logits; decode_s: the rest */
+    pare_stop stop;
+} pare_generate_result;
+
+/* Continues the prompt (UTF-8). A prompt that fills the context is PARE_ERR_USAGE. */
+PARE_API pare_status pare_generate(pare_runner *r, const char *prompt, const pare_generate_opts *opts,
+                                   pare_generate_result *out, pare_diag *d);
+
+/* One embedding of pare_runner_info.dim floats per text into out [n, dim], pooled and normalized as the model says;
+ * texts beyond the context are cut there, and a warning is logged. */
+PARE_API pare_status pare_embed(pare_runner *r, const char *const *texts, size_t n, float *out, pare_diag *d);
 
 /* (end of run) */
 
