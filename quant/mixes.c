@@ -227,13 +227,13 @@ void pare_mix_assign(const pare_mix *m, const pare_mix_model *model, bool pure, 
         s.tied &= c != OUTPUT;
     }
     for (size_t i = 0; i < n; i++) {
-        t[i].why = NULL;
+        t[i].why = NULL, t[i].wanted = NULL;
         if (t[i].skip) continue;
         if (pure || pare_mix_is_float(m)) t[i].type = pare_mix_base(m);
         else t[i].type = pare_qtype_by_name(choose(&s, &t[i], &t[i].why));
         if (t[i].type && t[i].type->kind == PARE_QK_BLOCK && !pare_qtype_fits(t[i].type, (size_t)t[i].cols)) {
+            t[i].wanted = t[i].type;
             t[i].type = pare_mix_fallback(t[i].type, t[i].cols);
-            t[i].why = "row";
         }
     }
 }

@@ -26,10 +26,11 @@ typedef struct pare_mix_model {
 
 typedef struct pare_mix_tensor {
     const char *name;
-    int64_t cols;           /* row length */
-    bool skip;              /* in: left out of the decision (not a matrix, or chosen by the user); still counted */
-    const pare_qtype *type; /* out, when not skipped */
-    const char *why;        /* out: reason of a choice that is not the base type, static text, or NULL */
+    int64_t cols;             /* row length */
+    bool skip;                /* in: left out of the decision (not a matrix, or chosen by the user); still counted */
+    const pare_qtype *type;   /* out, when not skipped */
+    const pare_qtype *wanted; /* out: what the mix asked for, where rows do not fit it; else NULL */
+    const char *why;          /* out: reason of a choice that is not the base type, static text, or NULL */
 } pare_mix_tensor;
 
 /* Fills type and why of n tensors, in file order. pure: base type everywhere, only shapes change it. */

@@ -104,9 +104,9 @@ static pare_status apply_mix(const pare_plan_opts *o, const pare_mix *mix, size_
     for (size_t i = 0; i < n; i++) {
         if (m[i].skip) continue;
         set(&t[i], m[i].type, m[i].why);
-        if (!m[i].why || strcmp(m[i].why, "row") != 0) continue;
+        if (!m[i].wanted) continue;
         t[i].fallback = true;
-        snprintf(t[i].note, sizeof t[i].note, "row of %lld does not fit", (long long)t[i].cols);
+        snprintf(t[i].note, sizeof t[i].note, "row of %lld does not fit %s", (long long)t[i].cols, m[i].wanted->name);
     }
     pare_free(m);
     return PARE_OK;

@@ -125,6 +125,6 @@ const pare_qtype *pare_target_resolve(const pare_target *t, pare_hold hold, int6
     const pare_qtype *q = t->bits ? pare_qtype_by_name(t->bits == 8 ? "q8_0" : "q4_0") : t->type;
     if (!q || pare_qtype_fits(q, (size_t)cols)) return q;
     const pare_qtype *f = pare_mix_fallback(q, cols);
-    snprintf(note, note_bytes, "row of %lld is no multiple of %u", (long long)cols, q->block_elems);
+    snprintf(note, note_bytes, "row of %lld does not fit %s", (long long)cols, q->name);
     return f;
 }

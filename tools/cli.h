@@ -45,4 +45,9 @@ void pare_cli_table_row(pare_cli_table *t, const char *const *cells);
 void pare_cli_table_print(pare_cli_table **t);            /* to standard output; frees */
 const char *pare_cli_bytes(char buf[32], uint64_t bytes); /* "135.2 MB" (powers of 1000) */
 
+/* The subcommands, one per file: argv[0] is the subcommand; they return the exit status. */
+#define PARE_COMMAND(name, summary) int pare_cmd_##name(int argc, char **argv);
+#include "tools/commands.def"
+#undef PARE_COMMAND
+
 #endif

@@ -7,10 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PARE_COMMAND(name, summary) int pare_cmd_##name(int argc, char **argv);
-#include "tools/commands.def"
-#undef PARE_COMMAND
-
 static const struct {
     const char *name, *summary;
     int (*run)(int, char **);

@@ -128,11 +128,63 @@ PARE_API const char *pare_device_describe(int i);
 
 /* ---- quantize: api/quantize.c ------------------------------------------------------------------------------------ */
 
+/* Work from one model file or folder to another, in two steps: open makes the plan (nothing is written), run does it.
+ * Quantizing and converting share everything but the plan. */
+typedef struct pare_job pare_job;
+
+typedef struct pare_job_opts {
+    const char *to;     /* quantize: a mix ("q4_k_m"), a grid ("int4:g32:asym") or a float type; convert: a float type,
+                           or NULL to keep what is stored */
+    const char *format; /* "gguf", "folder", "safetensors"; NULL: by OUT's ending, else as MODEL */
+    const char *layout; /* folders: "ct" (compressed-tensors: int8 per channel as W8A8, the rest packed; the default),
+                           "pack" (all packed) or "gptq" */
+    const char *const *tensor; /* "REGEX=GRID", searched in the name of either side; the first that matches decides */
+    size_t n_tensor;
+    const char *const *keep; /* "REGEX": not quantized */
+    size_t n_keep;
+    bool pure;                /* mixes: the base type for every matrix */
+    bool allow_requantize;    /* rounding what is already rounded is refused without this */
+    bool force;               /* replace an existing output */
+    uint64_t max_shard_bytes; /* 0 = one file */
+} pare_job_opts;
+
+typedef struct pare_job_row {
+    const char *name, *source_name; /* in the output; in the source (NULL: made here) */
+    const char *from, *to;          /* storage formats */
+    const char *note;               /* reason of a choice or fallback; "" = nothing to say */
+    bool quantized, fallback;       /* fallback: not what was asked for */
+    int ndim;
+    int64_t shape[PARE_MAX_DIMS];
+    uint64_t bytes_in, bytes_out;
+} pare_job_row;
+
+typedef struct pare_job_totals {
+    const char *format, *layout; /* of the output; layout "" unless integers go into a folder */
+    size_t tensors, quantized, fallbacks, dropped;
+    uint64_t weights, bytes_in, bytes_out; /* tensor data only */
+    double bits_per_weight;
+} pare_job_totals;
+
+/* out may be NULL when only the plan is wanted. *job is the caller's. */
+PARE_API PARE_MUST_USE pare_status pare_quantize_open(const char *model, const char *out, const pare_job_opts *o,
+                                                      pare_job **job, pare_diag *d);
+PARE_API size_t pare_job_count(const pare_job *job);
+PARE_API pare_job_row pare_job_at(const pare_job *job, size_t i);
+PARE_API pare_job_totals pare_job_sum(const pare_job *job);
+/* A source tensor that the output has no place for; NULL past the last. */
+PARE_API const char *pare_job_dropped(const pare_job *job, size_t i);
+/* Streams the model through; memory stays at a few megabytes per thread. The output appears whole or not at all. */
+PARE_API PARE_MUST_USE pare_status pare_job_run(pare_job *job, pare_diag *d);
+PARE_API void pare_job_close(pare_job **job);
 
 /* (end of quantize) */
 
 /* ---- convert: api/convert.c -------------------------------------------------------------------------------------- */
 
+/* Another format, the same codes: what cannot be moved exactly is refused unless o->to names a float type to decode to.
+ */
+PARE_API PARE_MUST_USE pare_status pare_convert_open(const char *model, const char *out, const pare_job_opts *o,
+                                                     pare_job **job, pare_diag *d);
 
 /* (end of convert) */
 

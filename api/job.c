@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Jobs: opening source and mapping, the output's tensors and metadata, running, what callers see of the plan. */
+#include "api/job.h"
+
+#include "core/log.h"
+#include "core/status.h"
+#include "formats/int_pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static pare_status nomem(pare_diag *d) { return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the plan"); }
+
+static bool ends(const char *s, const char *tail) {
+    size_t n = strlen(s), k = strlen(tail);
+    return n >= k && strcasecmp(s + n - k, tail) == 0;
+}
+
+static pare_status choose_kind(pare_job *job, const char *format, pare_diag *d) {
+    static const struct {
+        const char *name;
+        pare_source_kind kind;
+    } kinds[] = {{"gguf", PARE_SOURCE_GGUF}, {"folder", PARE_SOURCE_FOLDER}, {"safetensors", PARE_SOURCE_SAFETENSORS}};
+    for (size_t i = 0; format && i < 3; i++)
+        if (strcasecmp(format, kinds[i].name) == 0) return job->kind = kinds[i].kind, PARE_OK;
+    if (format)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--format", "`%s` is no format; gguf, folder and safetensors are",
+                         format);
+    const char *out = job->out_path;
+    if (!out) job->kind = job->src->kind;
+    else if (ends(out, ".gguf")) job->kind = PARE_SOURCE_GGUF;
+    else if (ends(out, ".safetensors")) job->kind = PARE_SOURCE_SAFETENSORS;
+    else if (ends(out, ".onnx") || ends(out, ".pth") || ends(out, ".npz"))
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, out, "-o",
+                         "this version writes .gguf files, .safetensors files and folders");
+    else job->kind = PARE_SOURCE_FOLDER;
+    return PARE_OK;
+}
+
+static pare_status choose_layout(pare_job *job, const char *layout, pare_diag *d) {
+    job->hold = job->kind == PARE_SOURCE_GGUF ? PARE_HOLD_GGUF : PARE_HOLD_CT;
+    job->layout = job->kind == PARE_SOURCE_GGUF ? "" : "ct";
+    if (!layout) return PARE_OK;
+    if (job->kind == PARE_SOURCE_GGUF)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--layout", "GGUF files have one layout; --layout is for folders");
+    static const char *const names[] = {"ct", "pack", "gptq"};
+    for (size_t i = 0; i < 3; i++)
+        if (strcasecmp(layout, names[i]) == 0) {
+            job->layout = names[i];
+            if (i == 2) job->hold = PARE_HOLD_GPTQ;
+            return PARE_OK;
+        }
+    return pare_fail(d, PARE_ERR_USAGE, NULL, "--layout", "`%s` is no layout; ct, pack and gptq are", layout);
+}
+
+static int by_order(const void *a, const void *b) {
+    return pare_mix_order(((const pare_job_tensor *)a)->map->name, ((const pare_job_tensor *)b)->map->name);
+}
+
+static pare_status list_tensors(pare_job *job, pare_diag *d) {
+    const pare_mapping *m = job->map;
+    job->n = m->n_tensors;
+    job->t = pare_arena_alloc(job->arena, (job->n + 1) * sizeof *job->t);
+    if (!job->t) return nomem(d);
+    for (size_t i = 0; i < job->n; i++) {
+        pare_job_tensor *t = &job->t[i];
+        const pare_mapped *x = &m->tensors[i];
+        *t = (pare_job_tensor){.map = x, .from = x->src ? x->src->type : &pare_qtype_f32, .rows = 1, .cols = 1};
+        for (int k = 0; k + 1 < x->ndim; k++) t->rows *= x->shape[k];
+        if (x->ndim) t->cols = x->shape[x->ndim - 1];
+        if (x->ndim == 1 && x->order != PARE_ROWS_SAME) t->rows = t->cols, t->cols = 1;
+    }
+    if (job->kind == PARE_SOURCE_GGUF) qsort(job->t, job->n, sizeof *job->t, by_order);
+    return PARE_OK;
+}
+
+pare_status pare_job_begin(const char *model, const char *out, const pare_job_opts *o, pare_job **out_job,
+                           pare_diag *d) {
+    *out_job = NULL;
+    pare_job *job = pare_calloc(1, sizeof *job);
+    if (!job || !(job->arena = pare_arena_new())) {
+        pare_free(job);
+        return nomem(d);
+    }
+    job->force = o->force;
+    job->max_shard_bytes = o->max_shard_bytes;
+    job->meta.arena = job->arena;
+    pare_status s = PARE_OK;
+    if (out && !(job->out_path = pare_arena_strndup(job->arena, out, strlen(out)))) s = nomem(d);
+    if (s == PARE_OK) s = pare_source_open(model, &job->src, d);
+    if (s == PARE_OK) s = choose_kind(job, o->format, d);
+    if (s == PARE_OK) s = choose_layout(job, o->layout, d);
+    if (s == PARE_OK) s = pare_mapping_open(job->src, job->kind, &job->map, d);
+    if (s == PARE_OK) s = list_tensors(job, d);
+    if (s != PARE_OK) pare_job_close(&job);
+    *out_job = job;
+    return s;
+}
+
+void pare_job_close(pare_job **jp) {
+    pare_job *job = jp ? *jp : NULL;
+    if (!job) return;
+    free(job->config_text); /* from jansson, whose memory is the C library's */
+    free(job->quant_text);
+    pare_mapping_close(&job->map);
+    pare_source_close(&job->src);
+    pare_arena_free(&job->arena);
+    pare_free(job);
+    *jp = NULL;
+}
+
+/* ---- the output's tensors ---- */
+static pare_status part(pare_job *job, const pare_job_tensor *t, const char *suffix, const pare_qtype *type, int64_t a,
+                        int64_t b, pare_diag *d) {
+    const char *name = t->map->name;
+    size_t base = strlen(name) - strlen(".weight"), n = base + strlen(suffix);
+    char *s = pare_arena_alloc(job->arena, n + 1);
+    if (!s) return nomem(d);
+    memcpy(s, name, base);
+    memcpy(s + base, suffix, strlen(suffix));
+    job->out[job->n_out++] = (pare_out_tensor){.name = s, .type = type, .ndim = b ? 2 : 1, .shape = {a, b}};
+    return PARE_OK;
+}
+
+static pare_status parts(pare_job *job, const pare_job_tensor *t, pare_diag *d) {
+    const pare_qtype *scale = t->to->int_format->scale_type;
+    int64_t n = t->rows, k = t->cols, g = (int64_t)pare_int_groups(t->to, (size_t)k),
+            kw = (int64_t)pare_int_words(t->to, (size_t)k), nw = (int64_t)pare_int_words(t->to, (size_t)n);
+    if (t->emit == PARE_EMIT_GPTQ) {
+        PARE_TRY(part(job, t, ".qweight", &pare_qtype_i32, kw, n, d));
+        PARE_TRY(part(job, t, ".qzeros", &pare_qtype_i32, g, nw, d));
+        PARE_TRY(part(job, t, ".scales", scale, g, n, d));
+        return part(job, t, ".g_idx", &pare_qtype_i32, k, 0, d);
+    }
+    if (t->emit == PARE_EMIT_CT_INT8) {
+        PARE_TRY(part(job, t, ".weight", &pare_qtype_i8, n, k, d));
+        return part(job, t, ".weight_scale", scale, n, 1, d);
+    }
+    PARE_TRY(part(job, t, ".weight_packed", &pare_qtype_i32, n, kw, d));
+    PARE_TRY(part(job, t, ".weight_scale", scale, n, g, d));
+    PARE_TRY(part(job, t, ".weight_shape", &pare_qtype_i64, 2, 0, d));
+    return t->to->int_format->asym ? part(job, t, ".weight_zero_point", &pare_qtype_i32, nw, g, d) : PARE_OK;
+}
+
+static pare_emit emit_of(const pare_job *job, const pare_job_tensor *t) {
+    const pare_int_format *f = t->to->int_format;
+    if (t->to->kind != PARE_QK_GROUP) return PARE_EMIT_ROWS;
+    if (job->hold == PARE_HOLD_GPTQ) return PARE_EMIT_GPTQ;
+    bool w8a8 = f->bits == 8 && !f->asym && f->group == 0 && strcmp(job->layout, "ct") == 0;
+    return w8a8 ? PARE_EMIT_CT_INT8 : PARE_EMIT_CT_PACKED;
+}
+
+static pare_status metadata(pare_job *job, pare_diag *d) {
+    pare_meta_list *l = &job->meta;
+    if (job->kind == PARE_SOURCE_GGUF) {
+        const pare_mapping *m = job->map;
+        l->cap = m->n_meta + 8; /* room for ours below, so that no value is copied twice */
+        if (!(l->v = pare_arena_alloc(job->arena, l->cap * sizeof *l->v))) return nomem(d);
+        if (m->n_meta) memcpy(l->v, m->meta, m->n_meta * sizeof *l->v);
+        l->n = m->n_meta;
+        pare_meta_u32(l, "general.quantization_version", 2);
+        pare_meta_u32(l, "general.file_type", (uint64_t)job->file_type);
+    } else pare_meta_text(l, "format", "pt", 2);
+    return l->nomem ? nomem(d) : PARE_OK;
+}
+
+pare_status pare_job_layout(pare_job *job, pare_diag *d) {
+    job->out = pare_arena_alloc(job->arena, (job->n * 4 + 1) * sizeof *job->out);
+    if (!job->out) return nomem(d);
+    bool any = false;
+    for (size_t i = 0; i < job->n; i++) {
+        pare_job_tensor *t = &job->t[i];
+        t->emit = emit_of(job, t);
+        t->out0 = job->n_out;
+        any |= t->emit != PARE_EMIT_ROWS;
+        if (t->emit == PARE_EMIT_ROWS) {
+            job->out[job->n_out] = (pare_out_tensor){.name = t->map->name, .type = t->to, .ndim = t->map->ndim};
+            memcpy(job->out[job->n_out++].shape, t->map->shape, sizeof t->map->shape);
+        } else PARE_TRY(parts(job, t, d));
+        t->n_out = job->n_out - t->out0;
+        for (size_t k = t->out0; k < job->n_out; k++) {
+            const pare_out_tensor *o = &job->out[k];
+            pare_tensor view = pare_tensor_make(o->type, o->ndim, o->shape, NULL);
+            t->bytes_out += pare_tensor_bytes(&view);
+        }
+    }
+    if (!any) job->layout = "";
+    PARE_TRY(metadata(job, d));
+    return job->kind == PARE_SOURCE_GGUF ? PARE_OK : pare_job_config(job, d);
+}
+
+/* ---- running ---- */
+pare_status pare_job_run(pare_job *job, pare_diag *d) {
+    if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
+    const pare_mapping *m = job->map;
+    bool folder = job->kind == PARE_SOURCE_FOLDER;
+    pare_out_file *files = pare_arena_alloc(job->arena, (m->n_files + 3) * sizeof *files);
+    const char **copies = pare_arena_alloc(job->arena, (m->n_copies + 1) * sizeof *copies);
+    if (!files || !copies) return nomem(d);
+    size_t n_files = 0, n_copies = 0;
+    if (folder && job->config_text)
+        files[n_files++] = (pare_out_file){"config.json", job->config_text, strlen(job->config_text)};
+    if (folder && job->quant_text)
+        files[n_files++] = (pare_out_file){"quantize_config.json", job->quant_text, strlen(job->quant_text)};
+    for (size_t i = 0; folder && i < m->n_files; i++) files[n_files++] = m->files[i];
+    for (size_t i = 0; folder && i < m->n_copies; i++)
+        if (strcmp(m->copies[i], "quantize_config.json") != 0) copies[n_copies++] = m->copies[i];
+    pare_writer_opts o = {.kind = job->kind,
+                          .force = job->force,
+                          .not_path = job->src->path,
+                          .max_shard_bytes = job->max_shard_bytes,
+                          .n_tensors = job->n_out,
+                          .tensors = job->out,
+                          .n_meta = job->meta.n,
+                          .meta = job->meta.v,
+                          .n_files = n_files,
+                          .files = files,
+                          .n_copies = n_copies,
+                          .copies = copies,
+                          .copy_from = job->src->path};
+    pare_writer *w = NULL;
+    PARE_TRY(pare_writer_open(job->out_path, &o, &w, d));
+    pare_status s = pare_job_stream(job, w, d);
+    if (s == PARE_OK && pare_is_interrupted()) s = pare_interrupted(d);
+    if (s == PARE_OK) s = pare_writer_finish(w, d);
+    pare_writer_close(&w);
+    return s;
+}
+
+/* ---- what callers see ---- */
+size_t pare_job_count(const pare_job *job) { return job->n; }
+
+const char *pare_job_dropped(const pare_job *job, size_t i) {
+    return i < job->map->n_dropped ? job->map->dropped[i] : NULL;
+}
+
+static uint64_t bytes_in(const pare_job_tensor *t) { return t->map->src ? t->map->src->bytes : 0; }
+
+pare_job_row pare_job_at(const pare_job *job, size_t i) {
+    const pare_job_tensor *t = &job->t[i];
+    pare_job_row r = {.name = t->map->name,
+                      .source_name = t->map->src ? t->map->src->name : NULL,
+                      .from = t->from->name,
+                      .to = t->to->name,
+                      .note = t->note,
+                      .fallback = t->fallback,
+                      .ndim = t->map->ndim,
+                      .quantized = t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP,
+                      .bytes_in = bytes_in(t),
+                      .bytes_out = t->bytes_out};
+    memcpy(r.shape, t->map->shape, sizeof r.shape);
+    return r;
+}
+
+pare_job_totals pare_job_sum(const pare_job *job) {
+    static const char *const formats[] =
+        {[PARE_SOURCE_SAFETENSORS] = "safetensors", [PARE_SOURCE_FOLDER] = "folder", [PARE_SOURCE_GGUF] = "gguf"};
+    pare_job_totals s = {.format = formats[job->kind],
+                         .layout = job->layout,
+                         .tensors = job->n,
+                         .dropped = job->map->n_dropped};
+    for (size_t i = 0; i < job->n; i++) {
+        const pare_job_tensor *t = &job->t[i];
+        s.quantized += t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP;
+        s.fallbacks += t->fallback;
+        s.weights += (uint64_t)t->rows * (uint64_t)t->cols;
+        s.bytes_in += bytes_in(t);
+        s.bytes_out += t->bytes_out;
+    }
+    s.bits_per_weight = s.weights ? 8.0 * (double)s.bytes_out / (double)s.weights : 0;
+    return s;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of a job: the source, its mapping to the output format, the format of every tensor, and how the engine turns
+ * rows of the one into rows of the other. */
+#ifndef PARE_API_JOB_H
+#define PARE_API_JOB_H
+
+#include "models/mapping.h"
+#include "pare/pare.h"
+#include "quant/plan.h"
+
+/* How a tensor lies in the output: as rows, or as the parts of a layout. */
+typedef enum pare_emit { PARE_EMIT_ROWS, PARE_EMIT_CT_PACKED, PARE_EMIT_CT_INT8, PARE_EMIT_GPTQ } pare_emit;
+
+typedef struct pare_job_tensor {
+    const pare_mapped *map;
+    const pare_qtype *from, *to;
+    pare_emit emit;
+    char note[96];
+    bool fallback;
+    int64_t rows, cols; /* of the work: a vector that is permuted counts as rows of 1 */
+    size_t out0, n_out; /* its tensors in the output */
+    uint64_t bytes_out;
+} pare_job_tensor;
+
+struct pare_job {
+    pare_source *src;
+    pare_mapping *map;
+    pare_arena *arena;
+    char *out_path;        /* NULL: plan only */
+    pare_source_kind kind; /* of the output */
+    pare_hold hold;
+    const char *layout; /* "ct", "pack", "gptq" or "" */
+    bool force;
+    uint64_t max_shard_bytes;
+    int file_type; /* GGUF: general.file_type */
+    size_t n;
+    pare_job_tensor *t;
+    size_t n_out;
+    pare_out_tensor *out;
+    pare_meta_list meta;
+    char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json */
+};
+
+/* ---- api/job.c: opening is shared; the caller then sets t[i].to and finishes the layout ---- */
+pare_status pare_job_begin(const char *model, const char *out, const pare_job_opts *o, pare_job **job, pare_diag *d);
+/* After every t[i].to is known: emits, output tensors, metadata, config. */
+pare_status pare_job_layout(pare_job *job, pare_diag *d);
+
+/* ---- api/folder_config.c ---- */
+pare_status pare_job_config(pare_job *job, pare_diag *d); /* config_text, quant_text */
+
+/* ---- api/regroup.c: codes and scales moved exactly between grids that hold the same values ---- */
+bool pare_regroup_possible(const pare_qtype *from, const pare_qtype *to, int64_t cols); /* as far as types tell */
+/* False when a scale has no exact counterpart. from == to copies. */
+bool pare_regroup_rows(const pare_qtype *from, const pare_qtype *to, const void *src, void *dst, size_t rows,
+                       size_t cols);
+/* The grid of the other format that holds the same values, or NULL: folders' integer grids and GGUF's blocks. */
+const pare_qtype *pare_regroup_twin(const pare_qtype *from, pare_source_kind to, int64_t cols);
+
+/* ---- api/rows.c: one run of rows, storage format to storage format ---- */
+typedef struct pare_row_work {
+    const pare_job *job;
+    const pare_job_tensor *t;
+    float *values;   /* scratch: PARE_WORK_ELEMS floats, or one row (a head's rows) if longer */
+    void *rtn, *raw; /* scratch of RTN; rows of the source that must be assembled or permuted */
+} pare_row_work;
+/* Elements of a sub-block that is decoded, checked and encoded while it is in the cache. */
+enum { PARE_WORK_ELEMS = 1 << 16 };
+size_t pare_row_work_values(const pare_job_tensor *t);
+size_t pare_row_work_rtn_bytes(const pare_job_tensor *t);
+size_t pare_row_work_raw_bytes(const pare_job_tensor *t, size_t chunk_rows);
+/* Rows [row0, row0 + n) of the output to dst. Fails on NaN, Inf, a value too large for the format, inexact transcoding.
+ */
+pare_status pare_row_work_run(pare_row_work *w, size_t row0, size_t n, void *dst, pare_diag *d);
+
+/* ---- api/stream.c ---- */
+pare_status pare_job_stream(pare_job *job, pare_writer *w, pare_diag *d);
+
+#endif
