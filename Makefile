@@ -33,7 +33,7 @@ FUZZBIN := $(FUZZERS:tests/fuzz/%.c=$(B)/fuzz/%)
 
 Q := $(if $(filter 1,$(V)),,@)
 
-.PHONY: all demo check check-long check-peers bench fuzz lint format install uninstall clean setup tests san help
+.PHONY: all demo check check-long check-peers bench fuzz fuzz-replay lint format install uninstall clean setup tests san help
 all: $(BIN) $(LIBSO)
 
 $(B)/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
@@ -73,6 +73,35 @@ $(B)/tests/tools/%: tests/tools/%.c $(LIBA)
 	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP $< -o $@ $(LIBA) $(LIBS)
 
 tests: $(TESTS)
+
+# Fuzz targets twice: with gcc, the mutations of tests/fuzz/replay.c and SAN=1 (make check), and with clang's libFuzzer.
+REPLAY  := $(FUZZERS:tests/fuzz/%.c=$(B)/fuzz-replay/%)
+$(B)/fuzz-replay/%: tests/fuzz/%.c tests/fuzz/replay.c $(LIBA)
+	@mkdir -p $(@D)
+	@echo "  fuzz  $*"
+	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP -MF $@.d -Itests/fuzz $< tests/fuzz/replay.c -o $@ $(LIBA) $(LIBS)
+fuzz-replay: $(REPLAY)
+
+FUZZ_SECONDS ?= 60
+FUZZ_CC      ?= clang
+FUZZ_FLAGS   := -std=gnu17 -O1 -g -fopenmp -ffp-contract=off -Iinclude -I. -I$(B) -Itests/fuzz -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+FUZZ_OBJ     := $(patsubst %.c,$(B)/fuzz-obj/%.o,$(wildcard core/*.c formats/*.c quant/*.c))
+$(B)/fuzz-obj/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
+$(B)/fuzz-obj/%_avx512.o: OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
+$(B)/fuzz-obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  fuzz  $<"
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) $(OPT) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c $< -o $@
+$(B)/fuzz-obj/libpare.a: $(FUZZ_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(B)/fuzz/%: tests/fuzz/%.c $(B)/fuzz-obj/libpare.a
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined $< -o $@ $(B)/fuzz-obj/libpare.a $(LIBS)
+fuzz:
+	@sh tools/setup.sh fuzz
+	@$(MAKE) --no-print-directory $(FUZZBIN)
+	@$(MAKE) --no-print-directory SAN=1 fuzz-replay
+	@sh tests/fuzz.sh $(B) $(FUZZ_SECONDS)
 
 setup:
 	@sh tools/setup.sh build
@@ -125,4 +154,4 @@ uninstall:
 clean:
 	rm -rf $(B)
 
--include $(LIBOBJ:.o=.d) $(TOOLS:%.c=$(B)/%.d) $(TESTS:=.d)
+-include $(LIBOBJ:.o=.d) $(TOOLS:%.c=$(B)/%.d) $(TESTS:=.d) $(REPLAY:=.d) $(FUZZ_OBJ:.o=.d)

@@ -152,7 +152,7 @@ static bool ends(const char *s, const char *tail) {
 }
 
 static bool has(const listing *l, const char *name) {
-    return bsearch(&name, l->v, l->n, sizeof *l->v, by_name) != NULL;
+    return l->n && bsearch(&name, l->v, l->n, sizeof *l->v, by_name);
 }
 
 /* model.safetensors.index.json, model.safetensors, or the only index, or the only file there is. */

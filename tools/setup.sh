@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what is missing through the package manager, after saying so. usage: setup.sh build|demo|check|peers
+# Installs what is missing through the package manager, after saying so. usage: setup.sh build|demo|check|peers|fuzz
 set -eu
 mode=${1:-build}
 pkgs=""
@@ -20,6 +20,11 @@ lib pcre2.h libpcre2-dev
 lib utf8proc.h libutf8proc-dev
 lib zlib.h zlib1g-dev
 case $mode in
+fuzz)
+    need clang clang
+    ls /usr/lib/llvm*/lib/clang/*/include/omp.h >/dev/null 2>&1 || pkgs="$pkgs libomp-dev"
+    ls /usr/lib/llvm*/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a >/dev/null 2>&1 || pkgs="$pkgs clang libclang-rt-dev"
+    ;;
 demo) need pip3 python3-pip && need unzip unzip ;;
 check | peers)
     lib cmocka.h libcmocka-dev
