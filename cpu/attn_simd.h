@@ -10,7 +10,7 @@
 #include <math.h>
 
 #define BLOCK_ROWS 6
-#define FEW_ROWS   6 /* up to here dot products beat transposing the keys */
+#define FEW_ROWS   1 /* up to here dot products beat transposing the keys */
 
 /* One register block: nr <= BLOCK_ROWS rows, nv vectors; tail > 0: the only vector has that many columns. */
 static inline __attribute__((always_inline)) void block(const int nr, const int nv, const float *a, size_t lda,

@@ -11,6 +11,8 @@
 #include <math.h>
 #include <string.h>
 
+#define FETCH_ROWS 16 /* tiles of at most so many rows are bound by memory, not arithmetic */
+
 static const pare_attr_attention attr_default;
 
 static int64_t seq_of(const pare_tensor *t) { return t->shape[t->ndim - 2]; }
@@ -174,10 +176,20 @@ static void load_queries(const pare_attn *a, tile *t) {
     memset(t->o, 0, t->rows * a->v.size * sizeof(float));
 }
 
+/* A decoding step reads each key and value once, from rows far apart that no hardware prefetcher follows. */
+static void fetch_rows(const float *p, size_t row, size_t n, size_t size) {
+    for (size_t j = 0; j < n; j++)
+        for (size_t e = 0; e < size; e += 16) __builtin_prefetch(p + j * row + e);
+}
+
 /* Keys first .. first+n-1 of the segment that starts at key `base`. */
 static void meet_keys(const tiles *w, tile *t, const pare_attn_view *k, const pare_attn_view *v, size_t base, size_t at,
                       size_t n) {
     const pare_attn *a = w->a;
+    if (t->rows <= FETCH_ROWS) {
+        fetch_rows(pare_attn_row(k, t->b, t->kv_head, at), k->row, n, k->size);
+        fetch_rows(pare_attn_row(v, t->b, t->kv_head, at), v->row, n, v->size);
+    }
     w->vec->attn_scores_f32(t->q, t->rows, a->q.size, pare_attn_row(k, t->b, t->kv_head, at), k->row, n, t->s, t->kt);
     for (size_t r = 0; r < t->rows; r++) {
         float *s = t->s + r * PARE_ATTN_KEYS;
