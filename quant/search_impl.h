@@ -190,10 +190,12 @@ static void search_asym(const float *x, const float *w, int n, float hi, float f
             v_store(centred + i * LANES, v);
         }
         if (below) min = v_min(min, v_set(0));
-        vf range = max - min, inv_range = ratio(v_set(1), range), s0 = range / c.hi, base = min - c.mean;
+        max = max - c.mean; /* from here on all is centred */
+        vf range = max - (min - c.mean), s0 = range / c.hi;
         asym_best b;
-        asym_try(&c, base, c.hi * inv_range, &s0, &b);
-        for (int k = 0; k <= steps; k++) asym_try(&c, base, v_set(first + step * (float)k + hi) * inv_range, NULL, &b);
+        asym_try(&c, min - c.mean, c.hi * ratio(v_set(1), range), &s0, &b);
+        for (int k = 0; k <= steps; k++) /* from the best offset so far up to the largest value */
+            asym_try(&c, b.m, ratio(v_set(first + step * (float)k + hi), max - b.m), NULL, &b);
         for (int k = 0; k < ASYM_ROUNDS; k++) asym_try(&c, b.m, ratio(v_set(1), b.s), NULL, &b);
         v_store(s + l, b.s);
         v_store(m + l, b.m + c.mean);
