@@ -14,21 +14,21 @@ static inline float f16_at(const uint8_t *p) {
 #endif
 }
 
-static void decode_q4_0(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q4_0(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 18, dst += 32) {
         float d = f16_at(src);
         for (int i = 0; i < 16; i++) dst[i] = d * (float)((src[2 + i] & 15) - 8);
         for (int i = 0; i < 16; i++) dst[16 + i] = d * (float)((src[2 + i] >> 4) - 8);
     }
 }
-static void decode_q4_1(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q4_1(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 20, dst += 32) {
         float d = f16_at(src), m = f16_at(src + 2);
         for (int i = 0; i < 16; i++) dst[i] = d * (float)(src[4 + i] & 15) + m;
         for (int i = 0; i < 16; i++) dst[16 + i] = d * (float)(src[4 + i] >> 4) + m;
     }
 }
-static void decode_q5_0(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q5_0(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 22, dst += 32) {
         float d = f16_at(src);
         uint32_t qh = pare_le32(src + 2);
@@ -36,7 +36,7 @@ static void decode_q5_0(const uint8_t *src, float *dst, size_t blocks) {
         for (int i = 0; i < 16; i++) dst[16 + i] = d * (float)((src[6 + i] >> 4) + (int)(qh >> (i + 16) & 1) * 16 - 16);
     }
 }
-static void decode_q5_1(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q5_1(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 24, dst += 32) {
         float d = f16_at(src), m = f16_at(src + 2);
         uint32_t qh = pare_le32(src + 4);
@@ -44,20 +44,20 @@ static void decode_q5_1(const uint8_t *src, float *dst, size_t blocks) {
         for (int i = 0; i < 16; i++) dst[16 + i] = d * (float)((src[8 + i] >> 4) + (int)(qh >> (i + 16) & 1) * 16) + m;
     }
 }
-static void decode_q8_0(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q8_0(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 34, dst += 32) {
         float d = f16_at(src);
         for (int i = 0; i < 32; i++) dst[i] = (float)(int8_t)src[2 + i] * d;
     }
 }
-static void decode_q8_1(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q8_1(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 36, dst += 32) {
         float d = f16_at(src);
         for (int i = 0; i < 32; i++) dst[i] = (float)(int8_t)src[4 + i] * d;
     }
 }
 
-static void decode_q2_k(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q2_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 84, dst += 256) {
         float d = f16_at(src + 80), dmin = f16_at(src + 82);
         for (int j = 0; j < 16; j++) { /* sub-block j: bytes 32 * (j / 8) + 16 * (j % 2) .., bit pair j / 2 % 4 */
@@ -68,7 +68,7 @@ static void decode_q2_k(const uint8_t *src, float *dst, size_t blocks) {
         }
     }
 }
-static void decode_q3_k(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q3_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 110, dst += 256) {
         float d = f16_at(src + 108);
         int8_t sc[16];
@@ -81,7 +81,7 @@ static void decode_q3_k(const uint8_t *src, float *dst, size_t blocks) {
         }
     }
 }
-static void decode_q4_k(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q4_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 144, dst += 256) {
         float d = f16_at(src), dmin = f16_at(src + 2);
         uint8_t sc[8], mn[8];
@@ -95,7 +95,7 @@ static void decode_q4_k(const uint8_t *src, float *dst, size_t blocks) {
         }
     }
 }
-static void decode_q5_k(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q5_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 176, dst += 256) {
         float d = f16_at(src), dmin = f16_at(src + 2);
         uint8_t sc[8], mn[8];
@@ -108,7 +108,7 @@ static void decode_q5_k(const uint8_t *src, float *dst, size_t blocks) {
         }
     }
 }
-static void decode_q6_k(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q6_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 210, dst += 256) {
         float d = f16_at(src + 208);
         for (int j = 0; j < 16; j++) { /* eight sub-blocks share 64 bytes of low nibbles and 32 of high bit pairs */
@@ -121,7 +121,7 @@ static void decode_q6_k(const uint8_t *src, float *dst, size_t blocks) {
         }
     }
 }
-static void decode_q8_k(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_q8_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 292, dst += 256) {
         float d;
         memcpy(&d, src, 4);
@@ -145,14 +145,14 @@ static inline void decode_table(const uint8_t *q, const float *table, float *dst
     }
 #endif
 }
-static void decode_iq4_nl(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_iq4_nl(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 18, dst += 32) {
         float d = f16_at(src), t[16];
         for (int i = 0; i < 16; i++) t[i] = d * pare_iq4_values[i];
         decode_table(src + 2, t, dst);
     }
 }
-static void decode_iq4_xs(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_iq4_xs(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 136, dst += 256) {
         float d = f16_at(src), t[16];
         for (int j = 0; j < 8; j++) {
@@ -162,7 +162,7 @@ static void decode_iq4_xs(const uint8_t *src, float *dst, size_t blocks) {
         }
     }
 }
-static void decode_mxfp4(const uint8_t *src, float *dst, size_t blocks) {
+static void decode_mxfp4(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     static const float e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
     for (; blocks; blocks--, src += 17, dst += 32) {
         uint32_t bits = src[0] < 2 ? 0x00200000u << src[0] : (uint32_t)(src[0] - 1) << 23; /* 2^(e - 128) */
@@ -173,10 +173,10 @@ static void decode_mxfp4(const uint8_t *src, float *dst, size_t blocks) {
     }
 }
 
-static void scale_i8(const int8_t *q, size_t n, float zero, float scale, float *dst) {
+static void scale_i8(const int8_t *restrict q, size_t n, float zero, float scale, float *restrict dst) {
     for (size_t i = 0; i < n; i++) dst[i] = ((float)q[i] - zero) * scale;
 }
-static void scale_u4(const uint8_t *q, size_t n, float zero, float scale, float *dst) {
+static void scale_u4(const uint8_t *restrict q, size_t n, float zero, float scale, float *restrict dst) {
     for (; n >= 32; n -= 32, q += 16, dst += 32) {
         for (int i = 0; i < 16; i++) dst[i] = ((float)(q[i] & 15) - zero) * scale;
         for (int i = 0; i < 16; i++) dst[16 + i] = ((float)(q[i] >> 4) - zero) * scale;
