@@ -106,7 +106,7 @@ static uint64_t hash(pare_str s) { /* FNV-1a */
 /* Index of the sentence, added when new; false: out of memory. */
 static bool intern(parser *p, pare_str x, uint32_t *index) {
     pare_sentences *s = p->s;
-    if (2 * (s->n + 1) > p->table_size) {
+    if (!p->table || 2 * (s->n + 1) > p->table_size) {
         size_t size = p->table_size ? 2 * p->table_size : 1024;
         uint32_t *t = pare_calloc(size, sizeof *t);
         if (!t) return false;

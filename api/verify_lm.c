@@ -101,7 +101,7 @@ static pare_status one_batch(pare_verify_run *v, const plan *p, int64_t w, int64
         if (s == PARE_ERR_INPUT)
             return pare_fail(d, s, v->side[bad.model].path, "logits",
                              "NaN or infinite numbers in window %lld at position %lld: the %s model is broken",
-                             (long long)(w + i), (long long)(p->first + (int64_t)bad.position),
+                             (long long)w + i, (long long)p->first + (long long)bad.position,
                              bad.model ? "reduced" : "original");
         if (s != PARE_OK) return pare_fail(d, s, no.file, no.where, "%s", no.text);
     }

@@ -130,7 +130,7 @@ static pare_status compare(const pare_verify_run *v, match m, pare_diff *out, pa
     job j = {.v = v, .m = m};
     j.rows = rows_of(m.p, &j.cols);
     j.chunk_rows = j.cols < CHUNK_ELEMS ? CHUNK_ELEMS / (j.cols ? j.cols : 1) : 1;
-    if (j.chunk_rows > j.rows) j.chunk_rows = j.rows;
+    if (j.chunk_rows > j.rows) j.chunk_rows = j.rows ? j.rows : 1;
     size_t chunks = (j.rows + j.chunk_rows - 1) / j.chunk_rows;
     int threads = pare_threads();
     j.part = pare_calloc(chunks, sizeof *j.part);

@@ -6,6 +6,7 @@
 #include "core/alloc.h"
 #include "core/status.h"
 #include "core/threads.h"
+#include "verify/dot_rows.h"
 #include "verify/metrics.h"
 #include "verify/stats.h"
 
@@ -15,6 +16,7 @@
 typedef struct work {
     const pare_encoder_data *e;
     size_t k;
+    pare_dot_rows_fn *dot;
     double *cosine, *pp, *diff2, *overlap; /* per sentence */
     float *unit_p, *unit_q;                /* [n, dim], length 1 */
     pare_tagged *sorted;                   /* cosines of sentences */
@@ -23,18 +25,6 @@ typedef struct work {
     uint32_t *best;                        /* per thread: 2 * k */
     float *best_value;
 } work;
-
-/* Dot product in 16 fixed lanes: vectors at every level, the same sum at each. */
-static float dot(const float *a, const float *b, size_t n) {
-    float lane[16] = {0};
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++) lane[j] += a[i + j] * b[i + j];
-    for (; i < n; i++) lane[i & 15] += a[i] * b[i];
-    float s = 0;
-    for (int j = 0; j < 16; j++) s += lane[j];
-    return s;
-}
 
 static void one_sentence(void *ctx, size_t i) {
     work *w = ctx;
@@ -53,25 +43,31 @@ static void one_sentence(void *ctx, size_t i) {
         w->unit_p[i * dim + j] = (float)(p[j] * inv_p), w->unit_q[i * dim + j] = (float)(q[j] * inv_q);
 }
 
-/* The k sentences nearest to sentence i, into best (unordered beyond what insertion leaves). */
-static void nearest(const float *unit, size_t n, size_t dim, size_t i, size_t k, uint32_t *best, float *value) {
-    size_t have = 0;
-    for (size_t j = 0; j < n; j++) {
-        if (j == i) continue;
-        float c = dot(unit + i * dim, unit + j * dim, dim);
-        if (have == k && !(c > value[k - 1])) continue;
-        size_t at = have < k ? have++ : k - 1;
-        for (; at > 0 && c > value[at - 1]; at--) value[at] = value[at - 1], best[at] = best[at - 1];
-        value[at] = c, best[at] = (uint32_t)j;
+#define BLOCK 128 /* cosines at a time */
+
+/* The k sentences nearest to sentence i, nearest first. */
+static void nearest(const work *w, const float *unit, size_t i, uint32_t *best, float *value) {
+    size_t n = w->e->n, dim = w->e->dim, k = w->k, have = 0;
+    float cosine[BLOCK];
+    for (size_t first = 0; first < n; first += BLOCK) {
+        size_t m = n - first < BLOCK ? n - first : BLOCK;
+        w->dot(unit + i * dim, unit + first * dim, m, dim, cosine);
+        for (size_t j = first; j < first + m; j++) {
+            float c = cosine[j - first];
+            if (j == i || (have == k && !(c > value[k - 1]))) continue;
+            size_t at = have < k ? have++ : k - 1;
+            for (; at > 0 && c > value[at - 1]; at--) value[at] = value[at - 1], best[at] = best[at - 1];
+            value[at] = c, best[at] = (uint32_t)j;
+        }
     }
 }
 
 static void one_query(void *ctx, size_t i) {
     work *w = ctx;
-    size_t n = w->e->n, dim = w->e->dim, k = w->k, t = (size_t)pare_thread_index();
+    size_t k = w->k, t = (size_t)pare_thread_index();
     uint32_t *a = w->best + 2 * k * t, *b = a + k, same = 0;
-    nearest(w->unit_p, n, dim, i, k, a, w->best_value + k * t);
-    nearest(w->unit_q, n, dim, i, k, b, w->best_value + k * t);
+    nearest(w, w->unit_p, i, a, w->best_value + k * t);
+    nearest(w, w->unit_q, i, b, w->best_value + k * t);
     for (size_t x = 0; x < k; x++)
         for (size_t y = 0; y < k; y++) same += a[x] == b[y];
     w->overlap[i] = (double)same / (double)k;
@@ -133,8 +129,11 @@ static void sort_pairs(work *w) {
     const pare_encoder_data *e = w->e;
     for (size_t i = 0; i < e->n_pairs; i++) {
         size_t a = e->pairs[i].a * e->dim, b = e->pairs[i].b * e->dim;
-        w->by_p[i] = (pare_tagged){dot(w->unit_p + a, w->unit_p + b, e->dim), (uint32_t)i};
-        w->by_q[i] = (pare_tagged){dot(w->unit_q + a, w->unit_q + b, e->dim), (uint32_t)i};
+        float p, q;
+        w->dot(w->unit_p + a, w->unit_p + b, 1, e->dim, &p);
+        w->dot(w->unit_q + a, w->unit_q + b, 1, e->dim, &q);
+        w->by_p[i] = (pare_tagged){p, (uint32_t)i};
+        w->by_q[i] = (pare_tagged){q, (uint32_t)i};
         w->by_score[i] = (pare_tagged){e->pairs[i].score, (uint32_t)i};
     }
     pare_tagged_sort(w->by_p, e->n_pairs);
@@ -183,7 +182,7 @@ pare_status pare_encoder_metrics(const pare_encoder_data *e, uint64_t seed, int 
             return pare_fail(d, PARE_ERR_INPUT, NULL, NULL, "NaN or infinite numbers in the embedding of sentence %zu",
                              bad->sentence);
         }
-    work w = {.e = e, .k = e->n > 1 ? (e->top_k < e->n - 1 ? e->top_k : e->n - 1) : 0};
+    work w = {.e = e, .dot = pare_dot_rows_pick(), .k = e->n > 1 ? (e->top_k < e->n - 1 ? e->top_k : e->n - 1) : 0};
     pare_status s = work_new(&w, d);
     if (s == PARE_OK) s = sentences(&w, seed, column, r, d);
     if (s == PARE_OK && e->n_pairs) s = pairs(&w, seed, column, r, d);

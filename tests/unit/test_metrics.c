@@ -16,6 +16,7 @@
 #include "core/cpu_features.h"
 #include "core/rng.h"
 #include "verify/diff.h"
+#include "verify/dot_rows.h"
 #include "verify/encoder_metrics.h"
 #include "verify/layer_metrics.h"
 #include "verify/lm_metrics.h"
@@ -89,6 +90,43 @@ static void kernels_agree(void **state) {
     }
     free(p);
     free(q);
+}
+
+static void dot_kernels_agree(void **state) {
+    static const struct {
+        pare_dot_rows_fn *fn;
+        uint32_t mask;
+        const char *name;
+    } v[] = {
+#define PARE_KERNEL(op, isa, mask) {pare_##op##_##isa, mask, #isa},
+#include "verify/dot_rows.def"
+#undef PARE_KERNEL
+    };
+    static const size_t dims[] = {1, 15, 16, 17, 384, 391};
+    static float x[391], rows[19 * 391];
+    pare_rng rng;
+    pare_rng_seed(&rng, 2);
+    for (size_t i = 0; i < 391; i++) x[i] = pare_rng_normal(&rng);
+    for (size_t i = 0; i < 19 * 391; i++) rows[i] = pare_rng_normal(&rng);
+    for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
+        for (size_t n = 1; n < 20; n += 3) {
+            float want[20], out[20];
+            pare_dot_rows_ref(x, rows, n, dims[d], want);
+            for (size_t r = 0; r < n; r++) {
+                double sum = 0, size = 0;
+                for (size_t j = 0; j < dims[d]; j++)
+                    sum += (double)x[j] * rows[r * dims[d] + j], size += fabs((double)x[j] * rows[r * dims[d] + j]);
+                NEAR(want[r], sum, size * 30 * 0x1p-24); /* each lane adds at most 25 products, then 4 levels */
+            }
+            for (size_t k = 1; k < sizeof v / sizeof *v; k++) {
+                if ((pare_cpu_mask() & v[k].mask) != v[k].mask) continue;
+                out[n] = 77;
+                v[k].fn(x, rows, n, dims[d], out);
+                if (memcmp(out, want, n * sizeof *out) != 0)
+                    fail_msg("%s differs from ref at n = %zu", v[k].name, dims[d]);
+                assert_true(out[n] == 77);
+            }
+        }
 }
 
 /* ---- order statistics ---- */
@@ -395,9 +433,10 @@ static int dump(const char *dir) {
 int main(int argc, char **argv) {
     if (argc == 2) return dump(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kernels_agree), cmocka_unit_test(percentiles), cmocka_unit_test(spearman),
-        cmocka_unit_test(bootstrap),     cmocka_unit_test(two_tokens),  cmocka_unit_test(equal_models),
-        cmocka_unit_test(encoders),      cmocka_unit_test(differences), cmocka_unit_test(layer_view),
+        cmocka_unit_test(kernels_agree), cmocka_unit_test(dot_kernels_agree), cmocka_unit_test(percentiles),
+        cmocka_unit_test(spearman),      cmocka_unit_test(bootstrap),         cmocka_unit_test(two_tokens),
+        cmocka_unit_test(equal_models),  cmocka_unit_test(encoders),          cmocka_unit_test(differences),
+        cmocka_unit_test(layer_view),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
