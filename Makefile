@@ -132,8 +132,11 @@ lint:
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
 
-MAN     := docs/pare.1
-install: all
+MAN     := $(B)/pare.1
+$(MAN): $(BIN) tools/mkman.sh
+	$(Q)sh tools/mkman.sh $(BIN) >$@.tmp && mv $@.tmp $@
+
+install: all $(MAN)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/pare \
 	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pare
