@@ -157,7 +157,8 @@ static bool hf_token(const pare_tokenizer *t, int64_t id, state *st, tok_text *o
     st->a.n = 0;
     st->fused = false;
     if (!t->has_decoder && !st->first && !tok_text_add(&st->a, " ", 1)) return false;
-    if (!tok_text_add(&st->a, t->vocab.text[id].p, t->vocab.text[id].n)) return false;
+    pare_str text = added >= 0 ? t->added[added].shown : t->vocab.text[id];
+    if (!tok_text_add(&st->a, text.p, text.n)) return false;
     for (size_t i = 0; i < t->dec.n; i++) {
         if (!step(&t->dec.v[i], st)) return false;
         tok_text x = st->a;

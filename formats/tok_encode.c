@@ -62,7 +62,12 @@ static bool cut_added(tok_work *w, const tok_trie *trie, const char *p, size_t n
 }
 
 static pare_status model_word(tok_work *w, const char *p, size_t n) {
-    return w->t->model == TOK_WORDPIECE ? tok_wordpiece_word(w, p, n) : tok_bpe_word(w, p, n);
+    if (w->t->model == TOK_WORDPIECE) return tok_wordpiece_word(w, p, n);
+    for (size_t at = 0, k; at < n; at += k) {
+        k = w->t->meta_leads ? tok_meta_word(p + at, n - at) : n - at;
+        PARE_TRY(tok_bpe_word(w, p + at, k));
+    }
+    return PARE_OK;
 }
 
 /* Normalized text without added tokens. */

@@ -314,5 +314,6 @@ pare_status tok_load_gguf(pare_tokenizer *t, const pare_source *src, pare_diag *
             (name.p[i + 3] == '3' || (name.p[i + 3] == '-' && i + 4 < name.n && name.p[i + 4] == '3')))
             t->rstrip_specials = true;
     t->info.vocab = t->vocab.n;
+    t->meta_leads = t->model == TOK_SPM && tok_vocab_meta_leads(&t->vocab);
     return PARE_OK;
 }

@@ -6,21 +6,6 @@
  * lost. */
 #include "formats/tok_internal.h"
 
-/* Lenient decoding: overlong forms and surrogates pass, as in llama.cpp; what cannot be re-encoded is U+FFFD. */
-static uint32_t lenient(const unsigned char *s, size_t n, size_t *used) {
-    size_t len = tok_utf8_len(s[0]);
-    *used = 1;
-    if (s[0] < 0x80) return s[0];
-    if (s[0] < 0xC0 || s[0] >= 0xF8 || len > n) return 0xFFFD;
-    uint32_t c = s[0] & (0x7Fu >> len);
-    for (size_t i = 1; i < len; i++) {
-        if ((s[i] & 0xC0) != 0x80) return 0xFFFD;
-        c = c << 6 | (s[i] & 0x3Fu);
-    }
-    *used = len;
-    return c < 0x110000 ? c : 0xFFFD;
-}
-
 static char class_of(uint32_t c) {
     if (c < 0x80) return (char)c;
     if (tok_is_space(c)) return 0x0B;
@@ -40,7 +25,7 @@ static bool prepare(tok_work *w, const char *p, size_t n) {
     if (pare_grow((void **)&w->at_cp, &w->at_cap, n + 1, sizeof *w->at_cp) != PARE_OK) return false;
     if (!tok_text_reserve(&w->in, 3 * n + 4) || !tok_text_reserve(&w->norm, n + 1)) return false;
     for (size_t i = 0, used; i < n; i += used) {
-        uint32_t c = lenient((const unsigned char *)p + i, n - i, &used);
+        uint32_t c = tok_utf8_lenient((const unsigned char *)p + i, n - i, &used);
         w->at_cp[w->norm.n] = w->in.n;
         w->norm.p[w->norm.n++] = class_of(c);
         w->in.n += tok_utf8_put(c, w->in.p + w->in.n);

@@ -3,7 +3,8 @@
  * Pre-tokenizers that a GGUF names by a word (tokenizer.ggml.pre), as llama.cpp understands them. It matches most of
  * them over classes, not characters: every code point from 128 on becomes one byte that tells its general category
  * (tok_gguf_bpe.c), and \p{X} means that byte plus X's ASCII members. So the patterns below are over bytes. Those
- * marked wide are over code points; there \s is spelled out. */
+ * marked wide are over code points; there \s is spelled out, and no class
+ * holds white space, which llama.cpp turns into U+000B before it matches. */
 #include "formats/tok_internal.h"
 
 #define N          "0-9\xD1"
@@ -30,8 +31,11 @@
 #define SPACE                                                                                                          \
     "\\x{9}-\\x{d}\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define BLOOM      " ?[^(" SPACE "|.,!?\\x{2026}\\x{3002}\\x{ff0c}\\x{3001}\\x{964}\\x{6d4}\\x{60c})]+"
-#define IDEOGRAPHS "[\\x{4e00}-\\x{9fa5}\\x{800}-\\x{4e00}\\x{ac00}-\\x{d7ff}]+"
-#define KANA       "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+"
+#define IDEOGRAPHS /* U+4E00-9FA5, U+0800-4E00, U+AC00-D7FF */                                                         \
+    "[\\x{4e00}-\\x{9fa5}\\x{800}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{"    \
+    "205e}"                                                                                                            \
+    "\\x{2060}-\\x{2fff}\\x{3001}-\\x{4e00}\\x{ac00}-\\x{d7ff}]+"
+#define KANA "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+"
 #define PUNCT_WORD                                                                                                     \
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n" L P S "]?[" L M "]+| ?[" P S "]+[\\r\\n]*" END
 /* The cased scripts, as deepseek-llm lists them. */
@@ -86,7 +90,7 @@ static const tok_pre_kind kinds[] = {
      false,
      false,
      {"[\\r\\n]", "[" SPACE "]?[" DEEPSEEK_LETTERS "]+",
-      "[" SPACE "]?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3000}-\\x{3002}]+",
+      "[" SPACE "]?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3001}\\x{3002}]+",
       "[" SPACE "]+$", IDEOGRAPHS, "[" N "]+"},
      {0, 1, 1, 1, 1, 0}},
     {"deepseek-v3 hunyuan-dense joyai-llm hy_v4", false, false, {"[" N "]{1,3}", KANA, PUNCT_WORD}, {0, 1, 0}},

@@ -30,7 +30,9 @@ size_t tok_utf8_put(uint32_t cp, char out[4]);                /* bytes written; 
 uint32_t tok_utf8_get(const char *p, size_t *at);             /* p is valid UTF-8; advances *at */
 size_t tok_utf8_valid_prefix(const char *p, size_t n);        /* bytes of the longest valid prefix */
 bool tok_utf8_repair(tok_text *out, const char *p, size_t n); /* each maximal invalid part becomes one U+FFFD */
-size_t tok_utf8_len(unsigned char lead);                      /* by lead byte alone, 1..4 */
+/* As llama.cpp decodes: overlong forms and surrogates pass, any other invalid byte is U+FFFD. n >= 1. */
+uint32_t tok_utf8_lenient(const unsigned char *s, size_t n, size_t *used);
+size_t tok_utf8_len(unsigned char lead); /* by lead byte alone, 1..4 */
 bool tok_is_ascii(const char *p, size_t n);
 
 /* ---- character classes: tok_class.c; "old" ones as the Unicode 8 tables that the tokenizers package carries ---- */
@@ -72,6 +74,9 @@ void tok_vocab_quick(tok_vocab *v);
 int32_t tok_vocab_find(const tok_vocab *v, const char *p, size_t n); /* -1 = none */
 int32_t tok_vocab_find_hashed(const tok_vocab *v, uint64_t h, const char *head, size_t n_head, const char *p, size_t n);
 void tok_vocab_free(tok_vocab *v);
+bool tok_vocab_meta_leads(const tok_vocab *v);
+/* Bytes of the first word of p, which ends before a U+2581 that follows anything else. n when there is none. */
+size_t tok_meta_word(const char *p, size_t n);
 
 typedef struct tok_merge {
     uint64_t key;
@@ -171,7 +176,7 @@ typedef struct tok_steps {
 
 typedef struct tok_added { /* one entry of added_tokens */
     int32_t id;
-    pare_str text;
+    pare_str text, shown; /* shown: as decoders print it, which is normalized where matching is */
     bool special, single_word, lstrip, rstrip, normalized;
 } tok_added;
 
@@ -208,9 +213,11 @@ struct pare_tokenizer {
     size_t n_head, n_tail;
     int32_t *head, *tail; /* the post-processor's ids */
     bool byte_fallback, fuse_unk, ignore_merges;
+    bool meta_leads; /* U+2581 stands in no token behind anything but itself, so no merge crosses a word's start */
     int32_t unk, byte_id[256];
     pare_str unk_text, word_prefix, word_suffix; /* continuing_subword_prefix, end_of_word_suffix */
     size_t max_word_chars;
+    pare_str nul;    /* what stands for U+0000 in the parsed JSON; empty when nothing does */
     char *pre_shape; /* what the pre-tokenizer does, in one line, for the GGUF word */
     const char *pre_word;
 
@@ -271,6 +278,7 @@ typedef struct tok_work {
     tok_cuts cut, cut2;
     tok_pieces piece, piece2, match;
     tok_matcher matcher;
+    size_t end; /* SPM: end of the word in w->a */
     tok_sym *sym;
     size_t n_sym, sym_cap;
     tok_pair *heap;
@@ -329,6 +337,7 @@ bool tok_json_bool(const struct json_t *o, const char *key, bool dflt);
 pare_status tok_json_str(pare_tokenizer *t, const struct json_t *o, const char *key, pare_str *out, pare_diag *d);
 pare_status tok_json_pattern(pare_tokenizer *t, const struct json_t *o, tok_step *s, pare_diag *d);
 pare_str tok_copy(pare_tokenizer *t, const char *p, size_t n); /* into the arena; p NULL on failure */
+size_t tok_unmask(const pare_tokenizer *t, char *p, size_t n); /* puts U+0000 back, in place; the new length */
 tok_step *tok_add_step(tok_steps *s, tok_kind kind);
 
 /* The bytes id stands for in running text (tok_decode.c); false when out of memory. Control ids give their own text. */

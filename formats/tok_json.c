@@ -5,6 +5,7 @@
 #include "formats/tok_internal.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 bool tok_json_bool(const json_t *o, const char *key, bool dflt) {
     const json_t *v = json_object_get(o, key);
@@ -61,12 +62,14 @@ static pare_status add_to_tries(pare_tokenizer *t, pare_diag *d) {
     tok_text text = {0};
     pare_status s = PARE_OK;
     for (size_t i = 0; s == PARE_OK && i < t->n_added; i++) {
-        const tok_added *a = &t->added[i];
+        tok_added *a = &t->added[i];
         bool norm = a->normalized;
-        pare_str p = a->text;
+        pare_str p = a->shown = a->text;
         if (norm && t->norm.n) {
             s = tok_normalize(&w, &t->norm, p.p, p.n, &text);
             p = (pare_str){text.p, text.n};
+            if (s == PARE_OK) a->shown = tok_copy(t, text.p, text.n);
+            if (s == PARE_OK && !a->shown.p) s = pare_fail(d, PARE_ERR_NOMEM, t->file, NULL, "out of memory");
         }
         if (s == PARE_OK && !tok_trie_add(norm ? &t->norm_trie : &t->raw_trie, p.p, p.n, (int32_t)i))
             s = pare_fail(d, PARE_ERR_NOMEM, t->file, NULL, "out of memory");
@@ -148,6 +151,8 @@ static pare_status load_root(pare_tokenizer *t, const json_t *root, pare_diag *d
     PARE_TRY(load_model(t, json_object_get(root, "model"), d));
     PARE_TRY(join_added(t, d));
     tok_vocab_quick(&t->vocab);
+    t->meta_leads = t->model == TOK_BPE && !t->ignore_merges && !t->word_prefix.n && !t->word_suffix.n &&
+                    tok_vocab_meta_leads(&t->vocab);
     PARE_TRY(add_to_tries(t, d));
     const json_t *dec = json_object_get(root, "decoder");
     t->has_decoder = dec && !json_is_null(dec);
@@ -160,9 +165,42 @@ static pare_status load_root(pare_tokenizer *t, const json_t *root, pare_diag *d
     return PARE_OK;
 }
 
+/* jansson takes no U+0000 in a key, yet a vocabulary may have one: the escape is masked by a noncharacter that the file
+ * does not use, and tok_unmask puts it back. *copy stays NULL when there is nothing to mask. */
+static pare_status mask_nul(pare_tokenizer *t, const char *json, size_t n, char **copy, pare_diag *d) {
+    static const char esc[] = "\\u0000";
+    char utf8[4], hex[8] = "";
+    *copy = NULL;
+    if (!memmem(json, n, esc, 6)) return PARE_OK;
+    uint32_t cp = 0xFDD0;
+    size_t k = 0;
+    for (; cp < 0xFDF0; cp++) {
+        k = tok_utf8_put(cp, utf8);
+        snprintf(hex, sizeof hex, "\\u%04x", cp);
+        char upper[8];
+        snprintf(upper, sizeof upper, "\\u%04X", cp);
+        if (!memmem(json, n, utf8, k) && !memmem(json, n, hex, 6) && !memmem(json, n, upper, 6)) break;
+    }
+    if (cp == 0xFDF0)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, t->file, NULL, "U+0000 beside every noncharacter is not supported");
+    t->nul = tok_copy(t, utf8, k);
+    *copy = t->nul.p ? pare_malloc(n) : NULL;
+    if (!*copy) return pare_fail(d, PARE_ERR_NOMEM, t->file, NULL, "out of memory");
+    memcpy(*copy, json, n);
+    for (size_t i = 0; i + 6 <= n;) {
+        if (json[i] != '\\') i++;
+        else if (memcmp(json + i, esc, 6) != 0) i += 2; /* an escaped backslash is not the start of an escape */
+        else memcpy(*copy + i, hex, 6), i += 6;
+    }
+    return PARE_OK;
+}
+
 pare_status tok_load_json(pare_tokenizer *t, const char *json, size_t n, pare_diag *d) {
     json_error_t e;
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    char *copy;
+    PARE_TRY(mask_nul(t, json, n, &copy, d));
+    json_t *root = json_loadb(copy ? copy : json, n, JSON_REJECT_DUPLICATES, &e);
+    pare_free(copy);
     if (!root)
         return pare_fail(d, PARE_ERR_INPUT, t->file, NULL, "not valid JSON: %s at line %d, byte %d", e.text, e.line,
                          e.position);

@@ -44,7 +44,7 @@ static pare_status load_vocab(pare_tokenizer *t, const json_t *model, pare_diag 
         if (t->vocab.text[v].p)
             return pare_fail(d, PARE_ERR_INPUT, t->file, "model.vocab", "id %d belongs to two tokens", v);
         memcpy(blob, key, k + 1);
-        tok_vocab_set(&t->vocab, v, (pare_str){blob, k}, &dup);
+        tok_vocab_set(&t->vocab, v, (pare_str){blob, tok_unmask(t, blob, k)}, &dup);
         blob += k + 1;
     }
     return PARE_OK;
@@ -72,6 +72,10 @@ static pare_status one_merge(pare_tokenizer *t, const json_t *m, size_t i, tok_t
     snprintf(where, sizeof where, "model.merges[%zu]", i);
     if (!merge_texts(m, &l, &r))
         return pare_fail(d, PARE_ERR_INPUT, t->file, where, "expected \"left right\" or [\"left\", \"right\"]");
+    if (t->nul.n) { /* rare: give the arena the two texts, to put U+0000 back */
+        l = tok_copy(t, l.p, l.n), r = tok_copy(t, r.p, r.n);
+        if (!l.p || !r.p) return nomem(t, d);
+    }
     size_t cut = t->word_prefix.n && r.n >= t->word_prefix.n ? t->word_prefix.n : 0;
     tmp->n = 0;
     if (!tok_text_add(tmp, l.p, l.n) || !tok_text_add(tmp, r.p + cut, r.n - cut)) return nomem(t, d);

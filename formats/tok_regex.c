@@ -21,7 +21,8 @@ static void re_free(void *p, void *u) { pare_free(p); }
 
 static const char spaces[] =
     "\\x{9}-\\x{d}\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
-static const char words[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+static const char words[] =
+    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"; /* its \\w counts these six */
 
 static bool add(tok_text *o, const char *s) { return tok_text_add(o, s, strlen(s)); }
 

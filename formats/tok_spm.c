@@ -15,7 +15,7 @@ static uint64_t order_of(float score, uint32_t left) {
 
 /* Here a symbol is a run of text: id = its start, next/prev its neighbours; its bytes end where the next one starts. */
 static size_t end_of(const tok_work *w, int32_t i) {
-    return w->sym[i].next < 0 ? w->a.n : (size_t)w->sym[w->sym[i].next].id;
+    return w->sym[i].next < 0 ? w->end : (size_t)w->sym[w->sym[i].next].id;
 }
 
 static bool try_pair(tok_work *w, int32_t l, int32_t r) {
@@ -43,23 +43,27 @@ static pare_status emit(tok_work *w, const char *p, size_t n) {
     return PARE_OK;
 }
 
-static bool symbols(tok_work *w) {
+static bool symbols(tok_work *w, size_t from) {
     w->n_sym = 0;
-    for (size_t i = 0; i < w->a.n;) {
+    for (size_t i = from; i < w->end;) {
         size_t k = tok_utf8_len((unsigned char)w->a.p[i]);
-        if (k > w->a.n - i) k = w->a.n - i;
+        if (k > w->end - i) k = w->end - i;
         if (w->n_sym == w->sym_cap && pare_grow((void **)&w->sym, &w->sym_cap, w->n_sym + 1, sizeof *w->sym) != PARE_OK)
             return false;
         int32_t s = (int32_t)w->n_sym++;
         i += k;
-        w->sym[s] = (tok_sym){(int32_t)(i - k), s - 1, i < w->a.n ? s + 1 : -1};
+        w->sym[s] = (tok_sym){(int32_t)(i - k), s - 1, i < w->end ? s + 1 : -1};
     }
     return true;
 }
 
-/* w->a holds the escaped text. */
-static pare_status merge(tok_work *w) {
-    if (!symbols(w)) return tok_nomem(w);
+/* The escaped text w->a[from..from + n). */
+static pare_status merge(tok_work *w, size_t from, size_t n) {
+    uint64_t h = tok_hash_more(TOK_HASH0, w->a.p + from, n);
+    size_t ids_from = w->ids->n;
+    if (tok_cache_get(w, h, w->a.p + from, n)) return PARE_OK;
+    w->end = from + n;
+    if (!symbols(w, from)) return tok_nomem(w);
     w->n_heap = 0;
     for (size_t i = 1; i < w->n_sym; i++)
         if (!try_pair(w, (int32_t)i - 1, (int32_t)i)) return tok_nomem(w);
@@ -75,6 +79,7 @@ static pare_status merge(tok_work *w) {
     }
     for (int32_t i = w->n_sym ? 0 : -1; i >= 0; i = s[i].next)
         PARE_TRY(emit(w, w->a.p + s[i].id, end_of(w, i) - (size_t)s[i].id));
+    tok_cache_put(w, h, w->a.p + from, n, ids_from);
     return PARE_OK;
 }
 
@@ -83,5 +88,11 @@ pare_status tok_spm_encode(tok_work *w, const char *p, size_t n) {
     w->a.n = 0;
     for (size_t i = 0; i < n; i++)
         if (!(p[i] == ' ' ? tok_text_add(&w->a, TOK_META, 3) : tok_text_add(&w->a, p + i, 1))) return tok_nomem(w);
-    return merge(w);
+    /* A broken lead byte may swallow the start of a word, so only valid text is cut. */
+    bool words = w->t->meta_leads && tok_utf8_valid_prefix(w->a.p, w->a.n) == w->a.n;
+    for (size_t at = 0, k; at < w->a.n; at += k) {
+        k = words ? tok_meta_word(w->a.p + at, w->a.n - at) : w->a.n - at;
+        PARE_TRY(merge(w, at, k));
+    }
+    return PARE_OK;
 }

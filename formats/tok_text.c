@@ -86,3 +86,17 @@ bool tok_utf8_repair(tok_text *out, const char *p, size_t n) {
     }
     return true;
 }
+
+uint32_t tok_utf8_lenient(const unsigned char *s, size_t n, size_t *used) {
+    size_t len = tok_utf8_len(s[0]);
+    *used = 1;
+    if (s[0] < 0x80) return s[0];
+    if (s[0] < 0xC0 || s[0] >= 0xF8 || len > n) return 0xFFFD;
+    uint32_t c = s[0] & (0x7Fu >> len);
+    for (size_t i = 1; i < len; i++) {
+        if ((s[i] & 0xC0) != 0x80) return 0xFFFD;
+        c = c << 6 | (s[i] & 0x3Fu);
+    }
+    *used = len;
+    return c < 0x110000 ? c : 0xFFFD;
+}

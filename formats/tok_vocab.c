@@ -101,3 +101,23 @@ void tok_merges_set(tok_merges *m, int32_t left, int32_t right, uint32_t rank, i
     while (m->v[i].key != UINT64_MAX) i = (i + 1) & m->mask;
     m->v[i] = (tok_merge){key, rank, out};
 }
+
+size_t tok_meta_word(const char *p, size_t n) {
+    for (size_t i = 1; i + 3 <= n;) {
+        const char *hit = memmem(p + i, n - i, TOK_META, 3);
+        if (!hit) break;
+        i = (size_t)(hit - p);
+        if (i < 3 || memcmp(hit - 3, TOK_META, 3) != 0) return i;
+        i += 3;
+    }
+    return n;
+}
+
+bool tok_vocab_meta_leads(const tok_vocab *v) {
+    for (size_t id = 0; id < v->n; id++) {
+        pare_str s = v->text[id];
+        for (size_t i = 1; s.p && i + 3 <= s.n; i++)
+            if (!memcmp(s.p + i, TOK_META, 3) && (i < 3 || memcmp(s.p + i - 3, TOK_META, 3) != 0)) return false;
+    }
+    return tok_vocab_find(v, TOK_META, 3) >= 0;
+}

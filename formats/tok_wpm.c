@@ -37,10 +37,10 @@ static uint32_t first_of_nfd(uint32_t c) {
 
 pare_status tok_wpm_encode(tok_work *w, const char *p, size_t n) {
     const pare_tokenizer *t = w->t;
-    w->in.n = w->b.n = 0;
-    if (!tok_utf8_repair(&w->in, p, n) || !tok_text_add(&w->b, TOK_META, 3)) return tok_nomem(w);
-    for (size_t i = 0; i < w->in.n;) {
-        uint32_t c = tok_utf8_get(w->in.p, &i);
+    w->b.n = 0;
+    if (!tok_text_add(&w->b, TOK_META, 3)) return tok_nomem(w);
+    for (size_t i = 0, used; i < n; i += used) {
+        uint32_t c = tok_utf8_lenient((const unsigned char *)p + i, n - i, &used);
         if (t->strip_accents) c = first_of_nfd(c);
         if (tok_is_space(c)) {
             PARE_TRY(word(w));

@@ -9,7 +9,18 @@
 
 pare_str tok_copy(pare_tokenizer *t, const char *p, size_t n) {
     char *c = pare_arena_strndup(t->arena, p ? p : "", n);
-    return (pare_str){c, c ? n : 0};
+    return (pare_str){c, c ? tok_unmask(t, c, n) : 0};
+}
+
+size_t tok_unmask(const pare_tokenizer *t, char *p, size_t n) {
+    size_t o = 0;
+    if (!t->nul.n) return n;
+    for (size_t i = 0; i < n; o++) {
+        bool hit = n - i >= t->nul.n && !memcmp(p + i, t->nul.p, t->nul.n);
+        p[o] = hit ? 0 : p[i];
+        i += hit ? t->nul.n : 1;
+    }
+    return p[o] = 0, o;
 }
 
 static pare_tokenizer *fresh(const char *file) {
