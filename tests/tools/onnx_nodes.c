@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs ONNX's node tests, as tests/py/onnx_nodes.py wrote them, through the CPU backend at every instruction level and
- * compares with the expected arrays (numpy's allclose with ONNX's own tolerances; integers exactly). Prints one line
- * per operator; exit 1 when a case fails or nothing ran. usage: onnx_nodes FOLDER [NAME] */
+ * Runs ONNX's node tests, as tests/py/onnx_nodes.py wrote them, through the CPU backend at every instruction level,
+ * then once as a graph of one node (shape rules, planner, executor), and compares with the expected arrays (numpy's
+ * allclose with ONNX's own tolerances; integers exactly). Prints one line per operator; exit 1 when a case fails or
+ * nothing ran. usage: onnx_nodes FOLDER [NAME] */
 #include "core/alloc.h"
 #include "core/cpu_features.h"
 #include "core/op.h"
+#include "graph/exec.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -180,6 +182,49 @@ static bool run_case(test_case *t) {
     return ok;
 }
 
+static bool same_result(test_case *t, int i, const pare_tensor *got) {
+    const pare_tensor *w = &t->want[i];
+    bool fits = got && got->type == w->type && got->ndim == w->ndim;
+    for (int k = 0; fits && k < w->ndim; k++) fits = got->shape[k] == w->shape[k];
+    if (!fits) snprintf(t->problem, sizeof t->problem, "as a graph: output %d has another shape or type", i);
+    return fits && same(t, i, got->data);
+}
+
+/* Operands that decide shapes (1-D integers) are constants, all others are inputs. */
+static bool run_as_graph(test_case *t) {
+    pare_diag d = {0};
+    pare_graph *g = pare_graph_new();
+    pare_exec *e = NULL;
+    pare_value in[PARE_OP_MAX_IN], out[PARE_OP_MAX_OUT];
+    pare_binding bind[PARE_OP_MAX_IN];
+    int n_bind = 0;
+    for (int i = 0; i < t->n_in; i++) {
+        char name[16];
+        const pare_tensor *x = &t->in[i];
+        snprintf(name, sizeof name, "in%d", i);
+        if (!t->has_in[i]) in[i] = PARE_NO_VALUE;
+        else if (x->ndim == 1 && x->type->kind == PARE_QK_INT) in[i] = pare_graph_weight(g, name, x);
+        else {
+            in[i] = pare_graph_input(g, name, x->type, x->ndim, x->shape);
+            bind[n_bind++] = (pare_binding){in[i], x->data};
+        }
+    }
+    out[0] = pare_graph_node(g, (pare_op)t->op, "node", &t->attr, sizeof t->attr, t->n_in, in, t->n_out);
+    for (int i = 0; i < t->n_out; i++) {
+        if (i) out[i] = pare_graph_output(g, out[0], i);
+        pare_graph_mark_output(g, out[i]);
+    }
+    const int64_t sym[PARE_SYM_COUNT] = {1, 1, 1};
+    bool ok = pare_graph_status(g, &d) == PARE_OK && pare_exec_open(g, NULL, &e, &d) == PARE_OK &&
+              pare_exec_shape(e, sym, &d) == PARE_OK && pare_exec_run(e, -1, bind, n_bind, &d) == PARE_OK;
+    if (!ok) snprintf(t->problem, sizeof t->problem, "as a graph: %s", d.text);
+    for (int i = 0; ok && i < t->n_out; i++)
+        if (t->has_out[i]) ok = same_result(t, i, pare_exec_value(e, out[i]));
+    pare_exec_close(&e);
+    pare_graph_free(&g);
+    return ok;
+}
+
 static struct { int passed, failed, skipped; } tally[PARE_OP_COUNT];
 static uint32_t levels[3] = {0, PARE_CPU_AVX2, UINT32_MAX};
 
@@ -189,6 +234,7 @@ static void finish_case(test_case *t) {
         pare_cpu_limit(levels[k]);
         ok = run_case(t);
     }
+    ok = ok && run_as_graph(t);
     if (ok) tally[t->op].passed++;
     else tally[t->op].failed++, printf("FAILED %s (%s): %s\n", t->name, pare_cpu_name(pare_cpu_mask()), t->problem);
 }
