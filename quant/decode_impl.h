@@ -28,20 +28,38 @@ static void decode_q4_1(const uint8_t *restrict src, float *restrict dst, size_t
         for (int i = 0; i < 16; i++) dst[16 + i] = d * (float)(src[4 + i] >> 4) + m;
     }
 }
+/* Nibbles and fifth bits to 0..31. */
+static inline void codes_q5(const uint8_t *restrict nibbles, const uint8_t *restrict fifth, uint8_t *restrict q) {
+#if defined(__AVX2__)
+    const __m256i bits = _mm256_set1_epi64x((long long)0x8040201008040201);
+    const __m256i byte = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    __m128i n = _mm_loadu_si128((const __m128i *)nibbles);
+    __m256i low = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(n, 4), n), _mm256_set1_epi8(15));
+    __m256i h = _mm256_shuffle_epi8(_mm256_set1_epi32((int)pare_le32(fifth)), byte);
+    h = _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(h, bits), bits), _mm256_set1_epi8(16));
+    _mm256_storeu_si256((__m256i *)q, _mm256_or_si256(low, h));
+#else
+    uint32_t h = pare_le32(fifth);
+    for (int i = 0; i < 16; i++) {
+        q[i] = (uint8_t)((nibbles[i] & 15) | (h >> i & 1) << 4);
+        q[16 + i] = (uint8_t)(nibbles[i] >> 4 | (h >> (16 + i) & 1) << 4);
+    }
+#endif
+}
 static void decode_q5_0(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 22, dst += 32) {
         float d = f16_at(src);
-        uint32_t qh = pare_le32(src + 2);
-        for (int i = 0; i < 16; i++) dst[i] = d * (float)((src[6 + i] & 15) + (int)(qh >> i & 1) * 16 - 16);
-        for (int i = 0; i < 16; i++) dst[16 + i] = d * (float)((src[6 + i] >> 4) + (int)(qh >> (i + 16) & 1) * 16 - 16);
+        uint8_t q[32];
+        codes_q5(src + 6, src + 2, q);
+        for (int i = 0; i < 32; i++) dst[i] = d * (float)(q[i] - 16);
     }
 }
 static void decode_q5_1(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 24, dst += 32) {
         float d = f16_at(src), m = f16_at(src + 2);
-        uint32_t qh = pare_le32(src + 4);
-        for (int i = 0; i < 16; i++) dst[i] = d * (float)((src[8 + i] & 15) + (int)(qh >> i & 1) * 16) + m;
-        for (int i = 0; i < 16; i++) dst[16 + i] = d * (float)((src[8 + i] >> 4) + (int)(qh >> (i + 16) & 1) * 16) + m;
+        uint8_t q[32];
+        codes_q5(src + 8, src + 4, q);
+        for (int i = 0; i < 32; i++) dst[i] = d * (float)q[i] + m;
     }
 }
 static void decode_q8_0(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
@@ -68,17 +86,26 @@ static void decode_q2_k(const uint8_t *restrict src, float *restrict dst, size_t
         }
     }
 }
+/* 16 sub-blocks of 16 codes: dst = (d * scale) * code */
+static inline void scale_subs(const int8_t *restrict q, const uint8_t *restrict scales, float d, float *restrict dst) {
+    for (int j = 0; j < 16; j++) {
+        float a = d * (float)(int8_t)scales[j];
+        for (int i = 0; i < 16; i++) dst[16 * j + i] = a * (float)q[16 * j + i];
+    }
+}
+
 static void decode_q3_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 110, dst += 256) {
-        float d = f16_at(src + 108);
-        int8_t sc[16];
+        int8_t sc[16], q[256];
         pare_q3_k_scales(src + 96, sc);
-        for (int j = 0; j < 16; j++) {
-            const uint8_t *q = src + 32 + 32 * (j / 8) + 16 * (j % 2), *h = src + 16 * (j % 2);
-            float a = d * (float)sc[j];
-            int shift = 2 * (j / 2 % 4), bit = j / 2;
-            for (int i = 0; i < 16; i++) dst[16 * j + i] = a * (float)((q[i] >> shift & 3) + (h[i] >> bit & 1) * 4 - 4);
-        }
+#define PART(k)                                                                                                        \
+    for (int i = 0; i < 32; i++)                                                                                       \
+        q[32 * k + i] = (int8_t)((src[32 + 32 * (k / 4) + i] >> (2 * (k % 4)) & 3) + (src[i] >> k & 1) * 4 - 4);
+        PART(0)
+        PART(1)
+        PART(2) PART(3) PART(4) PART(5) PART(6) PART(7)
+#undef PART
+            scale_subs(q, (const uint8_t *)sc, f16_at(src + 108), dst);
     }
 }
 static void decode_q4_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
@@ -110,15 +137,16 @@ static void decode_q5_k(const uint8_t *restrict src, float *restrict dst, size_t
 }
 static void decode_q6_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
     for (; blocks; blocks--, src += 210, dst += 256) {
-        float d = f16_at(src + 208);
-        for (int j = 0; j < 16; j++) { /* eight sub-blocks share 64 bytes of low nibbles and 32 of high bit pairs */
-            int half = j / 8, k = j % 8;
-            const uint8_t *ql = src + 64 * half + 16 * (k % 4), *qh = src + 128 + 32 * half + 16 * (k % 2);
-            int lshift = k / 4 * 4, hshift = k / 2 * 2;
-            float a = d * (float)(int8_t)src[192 + j];
-            for (int i = 0; i < 16; i++)
-                dst[16 * j + i] = a * (float)((ql[i] >> lshift & 15) + (qh[i] >> hshift & 3) * 16 - 32);
+        int8_t q[256];
+        for (int h = 0; h < 2; h++) { /* 128 columns share 64 bytes of low nibbles and 32 of high bit pairs */
+            const uint8_t *low = src + 64 * h, *high = src + 128 + 32 * h;
+            int8_t *c = q + 128 * h;
+            for (int i = 0; i < 32; i++) c[i] = (int8_t)((low[i] & 15) + (high[i] & 3) * 16 - 32);
+            for (int i = 0; i < 32; i++) c[32 + i] = (int8_t)((low[32 + i] & 15) + (high[i] >> 2 & 3) * 16 - 32);
+            for (int i = 0; i < 32; i++) c[64 + i] = (int8_t)((low[i] >> 4) + (high[i] >> 4 & 3) * 16 - 32);
+            for (int i = 0; i < 32; i++) c[96 + i] = (int8_t)((low[32 + i] >> 4) + (high[i] >> 6) * 16 - 32);
         }
+        scale_subs(q, src + 192, f16_at(src + 208), dst);
     }
 }
 static void decode_q8_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
@@ -173,21 +201,28 @@ static void decode_mxfp4(const uint8_t *restrict src, float *restrict dst, size_
     }
 }
 
-static void scale_i8(const int8_t *restrict q, size_t n, float zero, float scale, float *restrict dst) {
-    for (size_t i = 0; i < n; i++) dst[i] = ((float)q[i] - zero) * scale;
+static inline vf round_lanes(vf v, int round) {
+    return round == PARE_ROUND_F16 ? v_round_f16(v) : round == PARE_ROUND_BF16 ? v_round_bf16(v) : v;
 }
-static void scale_u4(const uint8_t *restrict q, size_t n, float zero, float scale, float *restrict dst) {
-    for (; n >= 32; n -= 32, q += 16, dst += 32) {
-        for (int i = 0; i < 16; i++) dst[i] = ((float)(q[i] & 15) - zero) * scale;
-        for (int i = 0; i < 16; i++) dst[16 + i] = ((float)(q[i] >> 4) - zero) * scale;
+
+static void decode_i8(const int8_t *restrict q, size_t n, float zero, float scale, int round, float *restrict dst) {
+    vf z = v_set(zero), s = v_set(scale);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) v_store(dst + i, round_lanes((v_load_i8(q + i) - z) * s, round));
+    if (i < n) {
+        int8_t rest[LANES] = {0};
+        float out[LANES];
+        memcpy(rest, q + i, n - i);
+        v_store(out, round_lanes((v_load_i8(rest) - z) * s, round));
+        memcpy(dst + i, out, (n - i) * sizeof *dst);
     }
-    for (size_t i = 0; i < n; i++) dst[i] = ((float)(i < 16 ? q[i] & 15 : q[i - 16] >> 4) - zero) * scale;
 }
-static void round_bf16(float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, x + i, 4);
-        u = (u + 0x7FFF + (u >> 16 & 1)) & 0xFFFF0000u;
-        memcpy(x + i, &u, 4);
-    }
+
+/* A group has 16 values at most: they are made once and looked up. */
+static void decode_i4(const uint8_t *restrict q, size_t n, float zero, float scale, int round, float *restrict dst) {
+    static const int8_t codes[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    float table[16];
+    decode_i8(codes, 16, zero, scale, round, table);
+    for (; n >= 32; n -= 32, q += 16, dst += 32) decode_table(q, table, dst);
+    for (size_t i = 0; i < n; i++) dst[i] = table[i < 16 ? q[i] & 15 : q[i - 16] >> 4];
 }

@@ -71,16 +71,8 @@ static void int_fit(const pare_qtype *qt, const float *w, size_t w_ld, const flo
     }
 }
 
-/* Rounds products to the scale's type, in place. */
-static void round_to(const pare_qtype *st, float *x, size_t n) {
-    uint16_t half[CHUNK];
-    if (st == &pare_qtype_bf16) pare_qops_get()->round_bf16(x, n);
-    if (st != &pare_qtype_f16) return;
-    for (size_t i = 0, len; i < n; i += len) {
-        len = n - i < CHUNK ? n - i : CHUNK;
-        pare_f32_to_f16_n(x + i, half, len);
-        pare_f16_to_f32_n(half, x + i, len);
-    }
+static int rounding(const pare_qtype *st) {
+    return st == &pare_qtype_f16 ? PARE_ROUND_F16 : st == &pare_qtype_bf16 ? PARE_ROUND_BF16 : PARE_ROUND_F32;
 }
 
 static void int_snap(const pare_qtype *qt, const void *params, size_t group_n, const float *w, size_t w_ld, size_t rows,
@@ -92,9 +84,7 @@ static void int_snap(const pare_qtype *qt, const void *params, size_t group_n, c
     for (size_t r = 0; r < rows; r++) {
         float s = scale_value(f->scale_type, p[r].scale), z = (float)p[r].zero;
         ops->snap_div(w + r * w_ld, n, s, z, qmin, qmax, codes + r * codes_ld);
-        if (!decoded) continue;
-        ops->scale_i8(codes + r * codes_ld, n, z, s, decoded + r * decoded_ld);
-        round_to(f->scale_type, decoded + r * decoded_ld, n);
+        if (decoded) ops->decode_i8(codes + r * codes_ld, n, z, s, rounding(f->scale_type), decoded + r * decoded_ld);
     }
 }
 
@@ -107,8 +97,8 @@ static size_t put_header(const pare_int_format *f, const int_params *p, uint8_t 
 }
 static size_t get_header(const pare_int_format *f, const uint8_t *in, int_params *p) {
     size_t at = f->scale_type->block_bytes;
-    *p = (int_params){0};
-    memcpy(&p->scale, in, at);
+    *p = (int_params){.scale = (uint32_t)in[0] | (uint32_t)in[1] << 8};
+    if (at == 4) p->scale |= (uint32_t)in[2] << 16 | (uint32_t)in[3] << 24;
     if (f->asym) {
         int zero = in[at++];
         if (f->bits == 4) zero &= 15;
@@ -184,10 +174,9 @@ static void int_decode(const pare_qtype *qt, const void *src, float *dst, size_t
         int_params p;
         in += get_header(f, in, &p);
         float s = scale_value(f->scale_type, p.scale), z = (float)p.zero;
-        if (f->bits == 8) ops->scale_i8((const int8_t *)in, group, z, s, dst);
-        else ops->scale_u4(in, group, z + 8, s, dst);
+        if (f->bits == 8) ops->decode_i8((const int8_t *)in, group, z, s, rounding(f->scale_type), dst);
+        else ops->decode_i4(in, group, z, s, rounding(f->scale_type), dst);
         in += f->bits == 8 ? group : (group + 31) / 32 * 16;
-        round_to(f->scale_type, dst, group);
     }
 }
 

@@ -6,6 +6,8 @@
 #ifndef PARE_QUANT_LANES_H
 #define PARE_QUANT_LANES_H
 
+#include "core/qtype.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -89,6 +91,39 @@ static inline float v_hmax(vf a) {
 }
 static inline void v_store_i8(int8_t *p, vf v) {
     for (int i = 0; i < LANES; i++) p[i] = (int8_t)(int)v[i];
+}
+#endif
+
+/* LANES signed bytes as floats; and values rounded to a narrower type, ties to even (bf16: finite ones). */
+#if defined(__AVX512F__)
+static inline vf v_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+static inline vf v_round_f16(vf v) { return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
+static inline vf v_round_bf16(vf v) {
+    __m512i u = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    u = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+    return _mm512_castsi512_ps(_mm512_and_si512(u, _mm512_set1_epi32((int)0xFFFF0000)));
+}
+#elif defined(__AVX2__)
+static inline vf v_load_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline vf v_round_f16(vf v) { return _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
+static inline vf v_round_bf16(vf v) {
+    __m256i u = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    u = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+    return _mm256_castsi256_ps(_mm256_and_si256(u, _mm256_set1_epi32((int)0xFFFF0000)));
+}
+#else
+static inline vf v_load_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
+static inline vf v_round_f16(vf v) {
+    for (int i = 0; i < LANES; i++) v[i] = pare_f16_to_f32(pare_f32_to_f16(v[i]));
+    return v;
+}
+static inline vf v_round_bf16(vf v) {
+    vmask u = (vmask)v;
+    return (vf)((u + 0x7FFF + (u >> 16 & 1)) & (int32_t)0xFFFF0000);
 }
 #endif
 

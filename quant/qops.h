@@ -12,6 +12,8 @@
 
 typedef enum pare_weight_kind { PARE_W_SQUARE, PARE_W_ABS, PARE_W_IMPORTANCE, PARE_W_PLAIN } pare_weight_kind;
 
+typedef enum pare_round { PARE_ROUND_F32, PARE_ROUND_F16, PARE_ROUND_BF16 } pare_round;
+
 typedef struct pare_qops {
 #define PARE_QOP(name, args) void(*name) args;
 #include "quant/qops.def"

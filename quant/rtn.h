@@ -13,8 +13,8 @@ size_t pare_rtn_scratch_bytes(const pare_qtype *qt, size_t rows, size_t n);
  * row, at distance out_stride. pre: qt->grid, pare_qtype_fits(qt, n). */
 void pare_rtn_encode(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, size_t rows, size_t n,
                      void *out, size_t out_stride, void *scratch);
-/* The same through fit, snap and pack; scratch: pare_rtn_steps_scratch_bytes. What grids without a fast path do, and the
- * door through which column-by-column methods come. equal: the same bytes as pare_rtn_encode. */
+/* The same through fit, snap and pack; scratch: pare_rtn_steps_scratch_bytes. What grids without a fast path do, and
+ * the door through which column-by-column methods come. equal: the same bytes as pare_rtn_encode. */
 size_t pare_rtn_steps_scratch_bytes(const pare_qtype *qt, size_t rows, size_t n);
 void pare_rtn_steps(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, size_t rows, size_t n,
                     void *out, size_t out_stride, void *scratch);
