@@ -242,7 +242,7 @@ pare_status pare_gguf_read_one(pare_source_impl *im, const char *path, pare_diag
     for (uint64_t i = 0; i < n_kv && r.st == PARE_OK; i++) get_kv(&r, im);
     PARE_TRY(r.st);
     size_t dup;
-    const pare_meta *m = im->s.meta + first_meta;
+    const pare_meta *m = im->s.meta ? im->s.meta + first_meta : NULL;
     pare_name_index ix = {0};
     pare_status s = pare_name_index_build(&ix, m, sizeof *m, im->s.n_meta - first_meta, &dup);
     if (s != PARE_OK) return pare_source_nomem(im, d);

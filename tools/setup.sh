@@ -10,7 +10,10 @@ need() { # need FILE_OR_COMMAND PACKAGE
     *) command -v "$1" >/dev/null 2>&1 || pkgs="$pkgs $2" ;;
     esac
 }
-lib() { ls /usr/include/$1 /usr/include/*/$1 >/dev/null 2>&1 || pkgs="$pkgs $2"; }
+lib() {
+    for f in /usr/include/$1 /usr/include/*/$1; do [ ! -e "$f" ] || return 0; done
+    pkgs="$pkgs $2"
+}
 need gcc gcc
 need make make
 lib stdlib.h libc6-dev
