@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The test steps of `make check` (LONG=1: `make check-long`), each timed; ends with "N passed, N failed, N skipped".
-# A step is an executable tests/steps/NN-name.sh: it gets the build folder as $1; exit 0 passed, 77 skipped, else failed.
+# A step is tests/steps/NN-name.sh (or another folder, STEPS): it gets the build folder as $1; exit 0 passed, 77 skipped, else failed.
 set -u
 B=${1:-build}
 passed=0 failed=0 skipped=0
 all=$(date +%s)
-for step in tests/steps/*.sh; do
+for step in "${STEPS:-tests/steps}"/*.sh; do
     name=$(basename "$step" .sh)
     t0=$(date +%s)
     LOG="$B/check/$name.log"
