@@ -6,6 +6,15 @@
 #include <math.h>
 #include <string.h>
 
+void pare_act_sums_ref(const int8_t *codes, const float *scale, size_t n, int32_t *sum, float *scaled) {
+    for (size_t i = 0; i < n / 16; i++) {
+        int32_t t = 0;
+        for (size_t j = 0; j < 16; j++) t += codes[16 * i + j];
+        sum[i] = t;
+        scaled[i] = scale[i] * (float)t;
+    }
+}
+
 static size_t padded(size_t k) { return (k + PARE_I8_PAD - 1) / PARE_I8_PAD * PARE_I8_PAD; }
 
 /* codes, shuffled: 1 byte per column each; scale, sum, scaled_sum: 4 per 16; scale32, sum32: 4 per 32; sum16: 2 per 16
@@ -65,13 +74,14 @@ void pare_i8_act_make(const pare_i8_source *s, pare_act_rule rule, const float *
     int32_t *sum = (int32_t *)a->sum;
     pare_mm_kernels()->act_quant(rule, x, k, codes, own);
     memset(codes + k, 0, p - k);
-    for (size_t i = 0; i < p / 16; i++) scale[i] = 16 * i < k ? own[n_scales == 1 ? 0 : 16 * i / block] : 0.0f;
-    for (size_t i = 0; i < p / 16; i++) {
-        int32_t t = 0;
-        for (size_t j = 0; j < 16; j++) t += codes[16 * i + j];
-        sum[i] = t;
-        scaled[i] = scale[i] * (float)t;
-    }
+    size_t n = (k + 15) / 16, per = block / 16; /* per 16 columns; a row's one scale may cover any number */
+    if (n_scales == 1) {
+        float one = own[0];
+        for (size_t i = 0; i < n; i++) scale[i] = one;
+    } else
+        for (size_t i = 0; i < n; i++) scale[i] = own[i / per];
+    memset(scale + n, 0, (p / 16 - n) * sizeof *scale);
+    pare_mm_kernels()->act_sums(codes, scale, p, sum, scaled);
     if (rule == PARE_RULE_Q8_1)
         for (size_t i = 0; i < k; i += 32) {
             scaled[i / 16] = q8_1_s(x + i, k - i < 32 ? k - i : 32, sum[i / 16] + sum[i / 16 + 1]);

@@ -173,19 +173,21 @@ static inline float any_scale(const pare_int_format *f, const uint8_t *p) {
     return v;
 }
 
-/* The chunks of grouped integers; a group's header stands before its codes. */
+/* Grouped integers; a group's header stands before its codes. */
 static inline void grouped(const pare_i8_source *s, const uint8_t *row, size_t first, size_t n, pare_i8_slab *o) {
     const pare_int_format *f = s->type->int_format;
     size_t head = (f->scale_type == &pare_qtype_f32 ? 4u : 2u) + f->asym, chunk = f->bits == 4 ? 16 : 32;
-    int shift = f->group ? __builtin_ctz(f->group) : 63; /* groups are powers of two */
-    for (size_t b = 0; 32 * b < n; b++) {
-        size_t col = first + 32 * b, group = col >> shift, inside = f->group ? col & (f->group - 1) : col;
-        const uint8_t *p = row + group * s->type->block_bytes, *q = p + head + inside / 32 * chunk;
+    size_t per = f->group ? f->group / 32 : PARE_I8_SLAB / 32; /* chunks to one scale; groups are powers of two */
+    const uint8_t *p = f->group ? row + (first >> __builtin_ctz(f->group)) * s->type->block_bytes : row;
+    const uint8_t *q = p + head + (f->group ? 0 : first / 32 * chunk);
+    for (size_t b = 0; 32 * b < n; p += s->type->block_bytes, q = p + head) {
         float scale = any_scale(f, p), zero = f->asym ? (float)p[head - 1] : 0;
-        scales32(o, b, scale, -scale * zero);
-        if (f->asym) o->zero[2 * b] = o->zero[2 * b + 1] = zero;
-        if (f->bits == 4) nibbles(q, o->codes + 32 * b);
-        else signed_bytes(q, o->codes + 32 * b, n - 32 * b < 32 ? n - 32 * b : 32);
+        for (size_t i = 0; i < per && 32 * b < n; i++, b++, q += chunk) {
+            scales32(o, b, scale, -scale * zero);
+            o->zero[2 * b] = o->zero[2 * b + 1] = zero;
+            if (f->bits == 4) nibbles(q, o->codes + 32 * b);
+            else signed_bytes(q, o->codes + 32 * b, n - 32 * b < 32 ? n - 32 * b : 32);
+        }
     }
 }
 

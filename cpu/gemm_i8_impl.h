@@ -25,16 +25,20 @@ INLINE void tile(const tile_args a, const int T, const int group, const bool by_
                  const bool wide) {
     FV acc[PARE_I8_TOKENS][VECTORS];
     UNROLL for (int t = 0; t < T; t++) UNROLL for (int v = 0; v < VECTORS; v++) acc[t][v] = FV_ZERO();
-    int n_groups = group == 256 ? 1 : a.s->blocks * 32 / group, quads = group == 256 ? a.s->blocks * 8 : group / 4;
+    const int n_groups = group == 256 ? 1 : a.s->blocks * 32 / group, quads = group == 16 ? 4 : 8;
     const uint8_t *w = a.w->codes + 4 * a.r0;
+    const int8_t *x = a.x->codes[0][a.t0];
+    const int32_t *start = a.x->start[0] + a.t0;
+    const float *extra = a.x->extra[0] + a.t0, *xs = a.x->scale[0] + a.t0;
+    const float *ws = a.w->scale[0] + a.r0, *wm = a.w->minimum[0] + a.r0;
     for (int g = 0; g < n_groups; g++) {
         IV sum[PARE_I8_TOKENS][VECTORS];
-        UNROLL for (int t = 0; t < T; t++) UNROLL for (int v = 0; v < VECTORS; v++) sum[t][v] =
-            IV_SET1(a.x->start[g][a.t0 + t]);
-        for (int b = 0; b < quads; b += 4) { /* 16 columns at a time */
-            int q0 = g * quads + b;
-            const int8_t *x = &a.x->codes[q0 / 8][a.t0][q0 % 8 * 4];
-            UNROLL for (int q = 0; q < 4; q++, w += 4 * PARE_I8_ROWS) {
+        UNROLL for (int t = 0; t < T; t++) {
+            IV first = IV_SET1(start[t]);
+            UNROLL for (int v = 0; v < VECTORS; v++) sum[t][v] = first;
+        }
+        for (int b = group == 256 ? a.s->blocks : 1; b > 0; b--) {
+            UNROLL for (int q = 0; q < quads; q++, w += 4 * PARE_I8_ROWS) {
                 IV wv[VECTORS];
                 UNROLL for (int v = 0; v < VECTORS; v++) wv[v] = IV_LOAD(w + 4 * LANES * v);
                 UNROLL for (int t = 0; t < T; t++) {
@@ -44,22 +48,29 @@ INLINE void tile(const tile_args a, const int T, const int group, const bool by_
                     UNROLL for (int v = 0; v < VECTORS; v++) sum[t][v] = DOT(sum[t][v], wv[v], xv, wide);
                 }
             }
+            x += group != 16 ? 32 * PARE_I8_TOKENS : g % 2 ? 32 * PARE_I8_TOKENS - 16 : 16;
         }
         UNROLL for (int v = 0; v < VECTORS; v++) {
-            FV scale = FV_LOAD(a.w->scale[g * group / 16] + a.r0 + LANES * v);
-            FV least = minima ? FV_LOAD(a.w->minimum[g * group / 16] + a.r0 + LANES * v) : FV_ZERO();
+            FV scale = FV_LOAD(ws + LANES * v), least = minima ? FV_LOAD(wm + LANES * v) : FV_ZERO();
             UNROLL for (int t = 0; t < T; t++) {
-                FV s = by_slab ? scale : FV_MUL(scale, FV_SET1(a.x->scale[g * group / 32][a.t0 + t]));
+                FV s = by_slab ? scale : FV_MUL(scale, FV_SET1(xs[t]));
                 acc[t][v] = FV_FMA(IV_TO_FV(sum[t][v]), s, acc[t][v]);
-                if (minima) acc[t][v] = FV_FMA(least, FV_SET1(a.x->extra[g][a.t0 + t]), acc[t][v]);
+                if (minima) acc[t][v] = FV_FMA(least, FV_SET1(extra[t]), acc[t][v]);
             }
         }
+        start += PARE_I8_TOKENS;
+        extra += PARE_I8_TOKENS;
+        ws += PARE_I8_ROWS * (group / 16);
+        wm += PARE_I8_ROWS * (group / 16);
+        if (!by_slab) xs += PARE_I8_TOKENS;
     }
-    UNROLL for (int t = 0; t < T; t++) UNROLL for (int v = 0; v < VECTORS; v++) {
-        float *c = a.c + (a.t0 + t) * PARE_I8_ROWS + a.r0 + LANES * v;
-        FV y = acc[t][v];
-        if (by_slab) y = FV_MUL(y, FV_SET1(a.x->scale[0][a.t0 + t]));
-        FV_STORE(c, a.accumulate ? FV_ADD(FV_LOAD(c), y) : y);
+    UNROLL for (int t = 0; t < T; t++) {
+        float *c = a.c + (a.t0 + t) * PARE_I8_ROWS + a.r0;
+        UNROLL for (int v = 0; v < VECTORS; v++) {
+            FV y = acc[t][v];
+            if (by_slab) y = FV_MUL(y, FV_SET1(xs[t]));
+            FV_STORE(c + LANES * v, a.accumulate ? FV_ADD(FV_LOAD(c + LANES * v), y) : y);
+        }
     }
 }
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define FEW        3
-#define MANY_STEP  384 /* tokens per item */
+#define MANY_STEP  516 /* tokens per item: a prompt batch of 512 in whole tiles */
 #define ROWS_STEP  32  /* stored rows per item, few tokens */
 #define EXPAND_FOR 16  /* rows expanded before they are interleaved */
 
@@ -25,7 +25,7 @@ typedef struct i8_job {
     float *y;
     int64_t m, n, tiles, slabs, m_step, n_panels;
     char *rows;         /* prepared activation rows */
-    pare_i8_tile *tile; /* [tiles][slabs] */
+    pare_i8_tile *tile; /* [slabs][tiles] */
     pare_row_fn *row;   /* straight from storage, or NULL */
 } i8_job;
 
@@ -61,7 +61,7 @@ static void prepare_item(void *ctx, size_t item) {
     for (int64_t c = 0; g->tile && c < g->slabs; c++) {
         pare_i8_shape shape = shape_of(g, (size_t)c * PARE_I8_SLAB);
         pare_i8_tile_make(&g->s, &shape, rows, (int)n, (size_t)c * PARE_I8_SLAB,
-                          &g->tile[(int64_t)item * g->slabs + c]);
+                          &g->tile[c * g->tiles + (int64_t)item]);
     }
 }
 
@@ -111,7 +111,7 @@ static void many_item(void *ctx, size_t item) {
         make_panel(g, j0, n, first, &panel);
         for (int64_t i = i0; i < i1; i += PARE_I8_TOKENS) {
             int tokens = (int)(i1 - i < PARE_I8_TOKENS ? i1 - i : PARE_I8_TOKENS);
-            g->t->gemm_i8(&shape, &panel, &g->tile[i / PARE_I8_TOKENS * g->slabs + slab], tokens,
+            g->t->gemm_i8(&shape, &panel, &g->tile[slab * g->tiles + i / PARE_I8_TOKENS], tokens,
                           c + (i - i0) * PARE_I8_ROWS, slab > 0);
         }
     }

@@ -27,6 +27,9 @@ typedef void pare_panel_f32_fn(const float *rows, int64_t ld, int64_t kc, int n,
 typedef void pare_gemm_f32_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col, const float *panel, float *c,
                               int64_t ldc, int m, int n, bool accumulate);
 
+/* op: per 16 codes their sum and scale * sum; n is a multiple of 256.  equal: exactly */
+typedef void pare_act_sums_fn(const int8_t *codes, const float *scale, size_t n, int32_t *sum, float *scaled);
+
 typedef pare_row_fn pare_row_q4_0_fn, pare_row_q8_0_fn, pare_row_q4_k_fn, pare_row_q6_k_fn, pare_row_int4_fn,
     pare_row_int8_fn;
 
@@ -36,6 +39,7 @@ typedef pare_row_fn pare_row_q4_0_fn, pare_row_q8_0_fn, pare_row_q4_k_fn, pare_r
 
 typedef struct pare_mm_table {
     pare_act_quant_fn *act_quant;
+    pare_act_sums_fn *act_sums;
     pare_dot_f32_fn *dot_f32;
     pare_dot_f16_fn *dot_f16;
     pare_dot_bf16_fn *dot_bf16;

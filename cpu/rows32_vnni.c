@@ -25,16 +25,24 @@ static inline __m512i sum_parts(const __m512i *v) {
     return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
-/* Chunk b's codes lie at p + stride * b, or at at[b]. */
-static inline __attribute__((always_inline)) __m512i sums8(const uint8_t *p, int stride, const uint8_t *const *at,
-                                                           const int8_t *x) {
+/* Where chunk i of 16 lies: `per` chunks of `bytes` follow one another in blocks at distance `block`. */
+typedef struct place {
+    const uint8_t *p;
+    size_t block;
+    int per, bytes;
+} place;
+
+static inline __attribute__((always_inline)) const uint8_t *at(const place c, int i) {
+    return c.p + (size_t)(i / c.per) * c.block + i % c.per * c.bytes;
+}
+
+static inline __attribute__((always_inline)) __m512i sums8(const place c, const int8_t *x) {
     const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
     const __m512i flip = _mm512_set1_epi8(-128);
     __m512i v[8];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
-        const uint8_t *p0 = at ? at[2 * i] : p + 2 * i * stride, *p1 = at ? at[2 * i + 1] : p + (2 * i + 1) * stride;
-        __m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(load32(p0)), load32(p1), 1);
+        __m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(load32(at(c, 2 * i))), load32(at(c, 2 * i + 1)), 1);
         v[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_xor_si512(w, flip), _mm512_loadu_si512(x + 64 * i));
     }
     __m512i a = sum_parts(v), b = sum_parts(v + 4);
@@ -42,18 +50,16 @@ static inline __attribute__((always_inline)) __m512i sums8(const uint8_t *p, int
     return _mm512_permutexvar_epi32(order, s);
 }
 
-static inline __attribute__((always_inline)) __m512i sums4(const uint8_t *p, int stride, const uint8_t *const *at,
-                                                           const int8_t *x) {
+static inline __attribute__((always_inline)) __m512i sums4(const place c, const int8_t *x) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i low = _mm512_set1_epi8(15);
     __m512i v[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        __m512i w = _mm512_setzero_si512();
-        w = _mm512_castsi128_si512(load16(at ? at[4 * i] : p + 4 * i * stride));
-        w = _mm512_inserti64x2(w, load16(at ? at[4 * i + 1] : p + (4 * i + 1) * stride), 1);
-        w = _mm512_inserti64x2(w, load16(at ? at[4 * i + 2] : p + (4 * i + 2) * stride), 2);
-        w = _mm512_inserti64x2(w, load16(at ? at[4 * i + 3] : p + (4 * i + 3) * stride), 3);
+        __m512i w = _mm512_castsi128_si512(load16(at(c, 4 * i)));
+        w = _mm512_inserti64x2(w, load16(at(c, 4 * i + 1)), 1);
+        w = _mm512_inserti64x2(w, load16(at(c, 4 * i + 2)), 2);
+        w = _mm512_inserti64x2(w, load16(at(c, 4 * i + 3)), 3);
         v[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(w, low), _mm512_loadu_si512(x + 128 * i));
         w = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
         v[i] = _mm512_dpbusd_epi32(v[i], w, _mm512_loadu_si512(x + 128 * i + 64));
@@ -92,12 +98,14 @@ static inline __m512 finish(__m512i sum, __m512i offset, __m512 scale, const par
         __m512 acc = _mm512_setzero_ps();                                                                              \
         for (; c + CHUNKS <= n; c += CHUNKS, row += CHUNKS * (block)) {                                                \
             prefetch(row, CHUNKS *(block));                                                                            \
-            acc = finish(sums(row + 2, block, NULL, x->order + 32 * c), offset, scales_##name(row), x, c, acc);        \
+            acc = finish(sums(((place){row + 2, block, 1, 0}), x->order + 32 * c), offset, scales_##name(row), x, c,   \
+                         acc);                                                                                         \
         }                                                                                                              \
         if (c < n) { /* the rest among empty blocks */                                                                 \
             uint8_t last[CHUNKS * (block)] = {0};                                                                      \
             memcpy(last, row, (n - c) * (block));                                                                      \
-            acc = finish(sums(last + 2, block, NULL, x->order + 32 * c), offset, scales_##name(last), x, c, acc);      \
+            acc = finish(sums(((place){last + 2, block, 1, 0}), x->order + 32 * c), offset, scales_##name(last), x, c, \
+                         acc);                                                                                         \
         }                                                                                                              \
         return _mm512_reduce_add_ps(acc);                                                                              \
     }
@@ -112,50 +120,75 @@ static inline float any_scale(const pare_qtype *type, const uint8_t *p) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)u)));
 }
 
-/* Grouped integers: every chunk's address, scale and zero point are found first. Chunks past the end have scale 0. */
-static inline __attribute__((always_inline)) float grouped(const pare_i8_source *s, const uint8_t *row,
-                                                           const pare_i8_act *x, const int chunk_bytes) {
-    static const uint8_t nothing[32];
+/* Scales and zero points of the 16 / per groups at p, each in `per` lanes. */
+static inline __attribute__((always_inline)) __m512 heads(const pare_i8_source *s, const uint8_t *p, const int per,
+                                                          __m512i *zero) {
     const pare_int_format *f = s->type->int_format;
-    size_t n = (s->k + 31) / 32, per = f->group ? f->group / 32 : n,
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i group = _mm512_srli_epi32(lanes, per == 4 ? 2 : per == 2 ? 1 : 0);
+    size_t zero_at = f->scale_type == &pare_qtype_f32 ? 4 : 2, block = s->type->block_bytes;
+    _Alignas(64) float scale[CHUNKS];
+    _Alignas(64) int32_t zeros[CHUNKS];
+#pragma GCC unroll 16
+    for (int g = 0; g < CHUNKS / per; g++) {
+        scale[g] = any_scale(f->scale_type, p + (size_t)g * block);
+        if (f->asym) zeros[g] = p[(size_t)g * block + zero_at];
+    }
+    *zero = f->asym ? _mm512_permutexvar_epi32(group, _mm512_load_si512(zeros)) : _mm512_set1_epi32(s->offset);
+    return _mm512_permutexvar_ps(group, _mm512_load_ps(scale));
+}
+
+/* Groups of 32 * per columns; what is left at the end is met among groups of zeros. */
+static inline __attribute__((always_inline)) float groups(const pare_i8_source *s, const uint8_t *row,
+                                                          const pare_i8_act *x, const int bits, const int per) {
+    const pare_int_format *f = s->type->int_format;
+    size_t n = s->k / 32, c = 0, block = s->type->block_bytes,
            head = (f->scale_type == &pare_qtype_f32 ? 4u : 2u) + f->asym;
-    size_t whole = s->k / 32; /* a short last chunk of bytes is copied */
-    uint8_t last[32] = {0};
-    if (whole < n) memcpy(last, row + head + whole * (size_t)chunk_bytes, chunk_bytes == 16 ? 16 : s->k % 32);
     __m512 acc = _mm512_setzero_ps();
-    const uint8_t *group = row;
-    size_t inside = 0; /* chunks of the group already taken */
-    float scale = any_scale(f->scale_type, group);
-    int zero = f->asym ? group[head - 1] : s->offset;
-    for (size_t c = 0; c < n; c += CHUNKS) {
-        const uint8_t *at[CHUNKS];
-        _Alignas(64) float scales[CHUNKS];
-        _Alignas(64) int32_t zeros[CHUNKS];
-        prefetch(group, CHUNKS * chunk_bytes + 64);
-        for (size_t i = 0; i < CHUNKS; i++) {
-            if (c + i >= n) {
-                at[i] = nothing, scales[i] = 0, zeros[i] = 0;
-                continue;
-            }
-            if (inside == per) {
-                group += s->type->block_bytes, inside = 0;
-                scale = any_scale(f->scale_type, group);
-                if (f->asym) zero = group[head - 1];
-            }
-            at[i] = c + i < whole ? group + head + inside * (size_t)chunk_bytes : last;
-            scales[i] = scale, zeros[i] = zero;
-            inside++;
-        }
-        __m512i sum =
-            chunk_bytes == 16 ? sums4(NULL, 0, at, x->shuffled + 32 * c) : sums8(NULL, 0, at, x->codes + 32 * c);
-        acc = finish(sum, _mm512_load_si512(zeros), _mm512_load_ps(scales), x, c, acc);
+    uint8_t last[CHUNKS * (32 + 5)] = {0};
+    for (; c < n; c += CHUNKS, row += CHUNKS / per * block) {
+        if (n - c < CHUNKS) {
+            memcpy(last, row, (n - c) / (size_t)per * block);
+            row = last;
+        } else prefetch(row, CHUNKS * bits * 4 + 64);
+        __m512i zero;
+        __m512 scale = heads(s, row, per, &zero);
+        place at_codes = {row + head, block, per, bits * 4};
+        __m512i sum = bits == 4 ? sums4(at_codes, x->shuffled + 32 * c) : sums8(at_codes, x->codes + 32 * c);
+        acc = finish(sum, zero, scale, x, c, acc);
     }
     return _mm512_reduce_add_ps(acc);
 }
 
-float pare_row_int4_vnni(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x) {
-    return grouped(s, row, x, 16);
+/* One scale for the row; its codes lie side by side. */
+static inline __attribute__((always_inline)) float whole_row(const pare_i8_source *s, const uint8_t *row,
+                                                             const pare_i8_act *x, const int bits) {
+    const pare_int_format *f = s->type->int_format;
+    size_t head = (f->scale_type == &pare_qtype_f32 ? 4u : 2u) + f->asym, k = s->k;
+    __m512 scale = _mm512_set1_ps(any_scale(f->scale_type, row)), acc = _mm512_setzero_ps();
+    __m512i zero = _mm512_set1_epi32(f->asym ? row[head - 1] : s->offset);
+    const uint8_t *p = row + head;
+    uint8_t last[CHUNKS * 32] = {0};
+    for (size_t i = 0; i < k; i += CHUNKS * 32, p += CHUNKS * bits * 4) {
+        if (k - i < CHUNKS * 32) {
+            memcpy(last, p, bits == 8 ? k - i : (k - i + 31) / 32 * 16);
+            p = last;
+        } else prefetch(p, CHUNKS * bits * 4);
+        place at_codes = {p, (size_t)bits * 4, 1, 0};
+        __m512i sum = bits == 4 ? sums4(at_codes, x->shuffled + i) : sums8(at_codes, x->codes + i);
+        acc = finish(sum, zero, scale, x, i / 32, acc);
+    }
+    return _mm512_reduce_add_ps(acc);
 }
-float pare_row_int8_vnni(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x) {
-    return grouped(s, row, x, 32);
-}
+
+#define GROUPED(name, bits)                                                                                            \
+    float pare_row_##name##_vnni(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x) {                  \
+        switch (s->type->int_format->group) {                                                                          \
+        case 32: return groups(s, row, x, bits, 1);                                                                    \
+        case 64: return groups(s, row, x, bits, 2);                                                                    \
+        case 128: return groups(s, row, x, bits, 4);                                                                   \
+        default: return whole_row(s, row, x, bits);                                                                    \
+        }                                                                                                              \
+    }
+GROUPED(int4, 4)
+GROUPED(int8, 8)

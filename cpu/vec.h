@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Row kernels of the operators, all f32, one list (cpu/vec.def) for declaration, dispatch, test and bench.
- * layout: contiguous unless a stride is named; pointers are 4-byte aligned, no more. In-place (y == x) is allowed everywhere
- * except attention. pre: n may be 0 for the elementwise ones, >= 1 for rows.
- * equal: ref is the paper's order with libm; variants agree within a few units in the last place of the result
- * (elementwise arithmetic, sqrt and relu: bit for bit), and NaN stays NaN.
- * fails: never. owns: nothing. */
+ * layout: contiguous unless a stride is named; pointers are 4-byte aligned, no more. In-place (y == x) is allowed
+ * everywhere except attention. pre: n may be 0 for the elementwise ones, >= 1 for rows. equal: ref is the paper's order
+ * with libm; variants agree within a few units in the last place of the result (elementwise arithmetic, sqrt and relu:
+ * bit for bit), and NaN stays NaN. fails: never. owns: nothing. */
 #ifndef PARE_CPU_VEC_H
 #define PARE_CPU_VEC_H
 
