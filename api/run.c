@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define MAX_ENDS 16
+#define FIRST_TOKENS                                                                                                   \
+    512 /* room in the first cache when the number of tokens is open; a context may be a claim of the file */
 
 struct pare_runner {
     pare_source *src;
@@ -145,9 +147,8 @@ static pare_status begin(pare_runner *r, const char *prompt, const pare_generate
     if ((int64_t)g->prompt >= r->info.context)
         return pare_fail(d, PARE_ERR_USAGE, r->src->path, "prompt",
                          "its %zu tokens leave no room in the context of %lld", g->prompt, (long long)r->info.context);
-    int64_t want = r->info.context;
-    if (o->n > 0 && o->n < want - (int64_t)g->prompt) want = (int64_t)g->prompt + o->n;
-    PARE_TRY(need_model(r, want, d));
+    int64_t room = r->info.context - (int64_t)g->prompt, first = o->n > 0 ? o->n : FIRST_TOKENS;
+    PARE_TRY(need_model(r, (int64_t)g->prompt + (first < room ? first : room), d));
     pare_status s = pare_sampler_open(&g->sampler, (size_t)r->info.vocab, o->temp, o->top_k, o->top_p, o->seed);
     if (s == PARE_OK) s = retell(r, g);
     g->shown = g->n_text;
@@ -176,6 +177,15 @@ static pare_status take(pare_runner *r, generation *g, int64_t id, const pare_ge
     return PARE_OK;
 }
 
+/* Logits after the newest token; a full cache is replaced by one of twice the size, which takes the text in again. */
+static pare_status advance(pare_runner *r, const generation *g, const float **logits, pare_diag *d) {
+    int64_t n = (int64_t)g->ids.n, most = r->info.context,
+            twice = r->opts.capacity < most / 2 ? r->opts.capacity * 2 : most;
+    if (n <= r->opts.capacity) return pare_lm_step(r->lm, &g->ids.v[n - 1], 1, n - 1, logits, d);
+    PARE_TRY(need_model(r, twice, d));
+    return pare_lm_step(r->lm, g->ids.v, n, 0, logits, d);
+}
+
 static pare_status generate(pare_runner *r, generation *g, const pare_generate_opts *o, pare_generate_result *out,
                             pare_diag *d) {
     const float *logits;
@@ -190,7 +200,7 @@ static pare_status generate(pare_runner *r, generation *g, const pare_generate_o
             return pare_fail(d, PARE_ERR_INPUT, r->src->path, NULL,
                              "the model's output is not a number; its weights may be damaged");
         PARE_TRY(take(r, g, id, o, out, &more, d));
-        if (more) PARE_TRY(pare_lm_step(r->lm, &g->ids.v[g->ids.n - 1], 1, (int64_t)g->ids.n - 1, &logits, d));
+        if (more) PARE_TRY(advance(r, g, &logits, d));
         out->decode_s = pare_now_s() - after;
     }
     return PARE_OK;
