@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One Attention call, understood: views of its operands and the rules of who sees whom. Shared by the tiled way
- * (cpu/op_attention.c) and the row way (cpu/op_attention_rows.c), which also returns the scores. */
+ * (cpu/op_attention_tiles.c) and the row way (cpu/op_attention_rows.c), which also returns the scores. */
 #ifndef PARE_CPU_ATTENTION_H
 #define PARE_CPU_ATTENTION_H
 
@@ -32,8 +32,10 @@ static inline const float *pare_attn_row(const pare_attn_view *v, size_t b, size
 size_t pare_attn_visible(const pare_attn *a, size_t b, size_t i);
 void pare_attn_add_mask(const pare_attn *a, size_t b, size_t h, size_t i, size_t first, size_t n, float *s);
 
-/* The row way; scratch of pare_attn_row_floats per thread in c->workspace. */
-size_t pare_attn_row_floats(const pare_attn *a);
+/* Each way has scratch of so many floats (for the current thread count). Shapes are checked; rows also checks qk. */
+size_t pare_attn_tiles_floats(const pare_attn *a);
+void pare_attn_tiles(const pare_attn *a, float *scratch);
+size_t pare_attn_rows_floats(const pare_attn *a);
 pare_status pare_attn_rows(const pare_op_call *c, const pare_attn *a, pare_tensor *qk, pare_diag *d);
 
 #endif

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Attention (opset 24): softmax(softcap(scale Q K') + mask) V with grouped heads, past keys, and caches of fixed
- * capacity. Work is cut into (batch, key head, tile of queries); a tile walks its keys PARE_ATTN_KEYS at a time with a
- * running maximum and sum (Dao 2023, FlashAttention-2), so no row of scores is ever whole, and keys that the causal
- * rule or nonpad_kv_seqlen hides from the whole tile cost nothing. Tiles do not depend on the thread count.
- * A query that sees no key at all gets zeros. When the scores themselves are asked for, cpu/op_attention_rows.c runs.
- */
+ * capacity. Here the operands are understood and checked, and it is decided who sees whom; the work is done tile by
+ * tile in cpu/op_attention_tiles.c or, when the scores themselves are asked for, in cpu/op_attention_rows.c.
+ * A query that sees no key at all gets zeros. */
 #include "cpu/attention.h"
 
 #include <math.h>
 #include <string.h>
-
-#define FETCH_ROWS 16 /* tiles of at most so many rows are bound by memory, not arithmetic */
 
 static const pare_attr_attention attr_default;
 
@@ -139,112 +135,6 @@ void pare_attn_add_mask(const pare_attn *a, size_t b, size_t h, size_t i, size_t
     for (size_t j = known; j < n; j++) s[j] = -INFINITY;
 }
 
-/* ---- the tiled way ---- */
-
-/* Heads of one group times queries fill a tile's rows; both are cut so that at most PARE_ATTN_ROWS result. */
-static void tile_shape(const pare_attn *a, size_t *heads, size_t *queries) {
-    *heads = a->group < PARE_ATTN_ROWS ? a->group : PARE_ATTN_ROWS;
-    *queries = PARE_ATTN_ROWS / *heads;
-    if (*queries > a->q.n) *queries = a->q.n ? a->q.n : 1;
-}
-
-/* Floats of scratch per thread: q, kt, s, o, m, l. */
-static size_t tile_floats(size_t d, size_t dv) {
-    size_t n = PARE_ATTN_ROWS * d + d * PARE_ATTN_KEYS + PARE_ATTN_ROWS * PARE_ATTN_KEYS + PARE_ATTN_ROWS * dv +
-               2 * PARE_ATTN_ROWS;
-    return (n + 15) & ~(size_t)15;
-}
-
-typedef struct tiles {
-    const pare_attn *a;
-    const pare_vec_table *vec;
-    float *scratch;
-    size_t heads, queries, head_chunks, query_tiles;
-} tiles;
-
-typedef struct tile {                                              /* one item: rows are [query][head] */
-    size_t b, kv_head, head, heads, first, queries, rows, visible; /* visible: keys that some row may see */
-    float *q, *kt, *s, *o, *m, *l;
-} tile;
-
-static void load_queries(const pare_attn *a, tile *t) {
-    for (size_t r = 0; r < t->rows; r++) {
-        const float *q = pare_attn_row(&a->q, t->b, t->head + r % t->heads, t->first + r / t->heads);
-        for (size_t e = 0; e < a->q.size; e++) t->q[r * a->q.size + e] = q[e] * a->scale;
-        t->m[r] = -INFINITY, t->l[r] = 0;
-    }
-    memset(t->o, 0, t->rows * a->v.size * sizeof(float));
-}
-
-/* A decoding step reads each key and value once, from rows far apart that no hardware prefetcher follows. */
-static void fetch_rows(const float *p, size_t row, size_t n, size_t size) {
-    for (size_t j = 0; j < n; j++)
-        for (size_t e = 0; e < size; e += 16) __builtin_prefetch(p + j * row + e);
-}
-
-/* Keys first .. first+n-1 of the segment that starts at key `base`. */
-static void meet_keys(const tiles *w, tile *t, const pare_attn_view *k, const pare_attn_view *v, size_t base, size_t at,
-                      size_t n) {
-    const pare_attn *a = w->a;
-    if (t->rows <= FETCH_ROWS) {
-        fetch_rows(pare_attn_row(k, t->b, t->kv_head, at), k->row, n, k->size);
-        fetch_rows(pare_attn_row(v, t->b, t->kv_head, at), v->row, n, v->size);
-    }
-    w->vec->attn_scores_f32(t->q, t->rows, a->q.size, pare_attn_row(k, t->b, t->kv_head, at), k->row, n, t->s, t->kt);
-    for (size_t r = 0; r < t->rows; r++) {
-        float *s = t->s + r * PARE_ATTN_KEYS;
-        size_t i = t->first + r / t->heads, first = base + at, see = pare_attn_visible(a, t->b, i);
-        if (a->attr->softcap > 0) {
-            for (size_t j = 0; j < n; j++) s[j] /= a->attr->softcap;
-            w->vec->tanh_f32(s, s, n, 0);
-            for (size_t j = 0; j < n; j++) s[j] *= a->attr->softcap;
-        }
-        if (a->mask) pare_attn_add_mask(a, t->b, t->head + r % t->heads, i, first, n, s);
-        for (size_t j = see > first ? see - first : 0; j < n; j++) s[j] = -INFINITY;
-    }
-    w->vec->attn_update_f32(t->s, t->rows, n, t->m, t->l, t->o, a->v.size, pare_attn_row(v, t->b, t->kv_head, at),
-                            v->row);
-}
-
-static void store(const pare_attn *a, const tile *t) {
-    for (size_t r = 0; r < t->rows; r++) {
-        float *y = (float *)pare_attn_row(&a->y, t->b, t->head + r % t->heads, t->first + r / t->heads);
-        float inv = t->l[r] != 0 ? 1.0f / t->l[r] : 0; /* no key seen: zeros */
-        for (size_t e = 0; e < a->v.size; e++) y[e] = t->o[r * a->v.size + e] * inv;
-    }
-}
-
-static void tile_item(void *ctx, size_t item) {
-    const tiles *w = ctx;
-    const pare_attn *a = w->a;
-    tile t = {.first = (w->query_tiles - 1 - item % w->query_tiles) * w->queries}; /* the longest first */
-    size_t chunk = item / w->query_tiles % w->head_chunks, pair = item / w->query_tiles / w->head_chunks;
-    t.b = pair / a->k.heads, t.kv_head = pair % a->k.heads;
-    t.head = t.kv_head * a->group + chunk * w->heads;
-    t.heads = a->group - chunk * w->heads < w->heads ? a->group - chunk * w->heads : w->heads;
-    t.queries = a->q.n - t.first < w->queries ? a->q.n - t.first : w->queries;
-    t.rows = t.heads * t.queries;
-    size_t d = a->q.size, dv = a->v.size;
-    float *p = w->scratch + (size_t)pare_thread_index() * tile_floats(d, dv);
-    t.q = p, p += PARE_ATTN_ROWS * d;
-    t.kt = p, p += d * PARE_ATTN_KEYS;
-    t.s = p, p += PARE_ATTN_ROWS * PARE_ATTN_KEYS;
-    t.o = p, p += PARE_ATTN_ROWS * dv;
-    t.m = p, t.l = p + PARE_ATTN_ROWS;
-    load_queries(a, &t);
-    t.visible = pare_attn_visible(a, t.b, t.first + t.queries - 1); /* grows with the query */
-    for (size_t at = 0; at < a->past && at < t.visible; at += PARE_ATTN_KEYS) {
-        size_t end = a->past < t.visible ? a->past : t.visible,
-               n = end - at < PARE_ATTN_KEYS ? end - at : PARE_ATTN_KEYS;
-        meet_keys(w, &t, &a->past_k, &a->past_v, 0, at, n);
-    }
-    for (size_t at = 0; a->past + at < t.visible; at += PARE_ATTN_KEYS) {
-        size_t left = t.visible - a->past - at;
-        meet_keys(w, &t, &a->k, &a->v, a->past, at, left < PARE_ATTN_KEYS ? left : PARE_ATTN_KEYS);
-    }
-    store(a, &t);
-}
-
 /* present = past followed by new, [batch, heads, past + n, size] */
 static pare_status write_present(const pare_op_call *c, const pare_attn *a, int out, pare_diag *d) {
     const pare_tensor *y = output(c, out);
@@ -264,8 +154,7 @@ static pare_status write_present(const pare_op_call *c, const pare_attn *a, int 
 size_t pare_cpu_attention_workspace(const pare_op_call *c) {
     pare_attn a;
     if (describe(c, &a, NULL) != PARE_OK) return 0;
-    size_t per_thread = output(c, 3) ? pare_attn_row_floats(&a) : tile_floats(a.q.size, a.v.size);
-    return (size_t)pare_threads() * per_thread * sizeof(float);
+    return (output(c, 3) ? pare_attn_rows_floats(&a) : pare_attn_tiles_floats(&a)) * sizeof(float);
 }
 
 pare_status pare_cpu_attention_run(const pare_op_call *c, pare_diag *d) {
@@ -276,11 +165,6 @@ pare_status pare_cpu_attention_run(const pare_op_call *c, pare_diag *d) {
     PARE_TRY(write_present(c, &a, 2, d));
     if (!a.batch || !a.q.n) return PARE_OK;
     if (output(c, 3)) return pare_attn_rows(c, &a, c->out[3], d);
-    tiles w = {.a = &a, .vec = pare_vec(), .scratch = c->workspace};
-    tile_shape(&a, &w.heads, &w.queries);
-    w.head_chunks = (a.group + w.heads - 1) / w.heads;
-    w.query_tiles = (a.q.n + w.queries - 1) / w.queries;
-    size_t work = w.heads * w.queries * (a.keys + 1) * (a.q.size + a.v.size);
-    pare_cpu_for(a.batch * a.k.heads * w.head_chunks * w.query_tiles, work, tile_item, &w);
+    pare_attn_tiles(&a, c->workspace);
     return PARE_OK;
 }

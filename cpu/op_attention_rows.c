@@ -13,7 +13,7 @@ typedef struct rows_job {
     float *scratch, *qk;
 } rows_job;
 
-size_t pare_attn_row_floats(const pare_attn *a) { return (a->keys + 15) & ~(size_t)15; }
+static size_t row_floats(const pare_attn *a) { return (a->keys + 15) & ~(size_t)15; }
 
 static const float *row_at(const pare_attn *a, const pare_attn_view *past, const pare_attn_view *now, size_t b,
                            size_t h, size_t j) {
@@ -25,7 +25,7 @@ static void rows_item(void *ctx, size_t item) {
     const pare_attn *a = w->a;
     size_t i = item % a->q.n, h = item / a->q.n % a->q.heads, b = item / a->q.n / a->q.heads, kv = h / a->group;
     int64_t mode = a->attr->qk_matmul_output_mode;
-    float *s = w->scratch + (size_t)pare_thread_index() * pare_attn_row_floats(a), *qk = w->qk + item * a->keys;
+    float *s = w->scratch + (size_t)pare_thread_index() * row_floats(a), *qk = w->qk + item * a->keys;
     const float *q = pare_attn_row(&a->q, b, h, i);
     for (size_t j = 0; j < a->keys; j++)
         s[j] = a->scale * w->vec->row_dot_f32(q, row_at(a, &a->past_k, &a->k, b, kv, j), a->q.size);
@@ -46,6 +46,8 @@ static void rows_item(void *ctx, size_t item) {
     for (size_t j = 0; j < a->keys; j++)
         if (s[j] != 0) w->vec->row_axpy_f32(s[j], row_at(a, &a->past_v, &a->v, b, kv, j), y, a->v.size);
 }
+
+size_t pare_attn_rows_floats(const pare_attn *a) { return (size_t)pare_threads() * row_floats(a); }
 
 pare_status pare_attn_rows(const pare_op_call *c, const pare_attn *a, pare_tensor *qk, pare_diag *d) {
     if ((size_t)pare_tensor_elems(qk) != a->batch * a->q.heads * a->q.n * a->keys)

@@ -68,6 +68,8 @@ static attn_case make_case(int kind) {
     c.heads = c.kv * group, c.d = 1 + (int64_t)below(kind % 3 ? 40 : 130),
     c.dv = kind % 2 ? c.d : 1 + (int64_t)below(80);
     c.nk = kind % 5 == 0 ? c.nq : c.nq + (int64_t)below(200);
+    if (kind % 11 == 3)
+        c.nq = 1 + (int64_t)below(2), c.nk = 200 + (int64_t)below(900); /* decoding: cut along the keys */
     if (group > 8) c.nq = 1 + (int64_t)below(5);
     c.flat = kind & 1, c.has_mask = kind >> 1 & 1, c.has_past = kind >> 2 & 1,
     c.has_nonpad = !c.has_past && kind >> 3 & 1;
