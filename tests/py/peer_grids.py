@@ -120,7 +120,7 @@ def ours(folder, t, x, q):
 
 
 def main():
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng(int(os.environ.get("SEED", "11")))
     data = tensors(rng, sys.argv[2] if len(sys.argv) > 2 else None)
     importance = {k: rng.gamma(0.5, 1.0, v.shape[1]).astype(np.float32) for k, v in data.items()}
     types = os.environ.get("GRIDS", " ".join(TYPES)).split()

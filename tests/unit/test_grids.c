@@ -2,13 +2,15 @@
  *
  * Storage formats and grids: every registry row, at every instruction set. With arguments the program is a filter for
  * tests/py/grids.py and tests/py/peer_grids.py instead:
- *   test_grids decode TYPE COLS <blocks >f32        test_grids encode TYPE COLS [IMPORTANCE.f32] <f32 >blocks */
+ *   test_grids decode TYPE COLS <blocks >f32        test_grids encode TYPE COLS [IMPORTANCE.f32] <f32 >blocks
+ *   test_grids speed TYPE COLS [importance]: rates of one thread, the best of 7 */
 #include "core/cpu_features.h"
 #include "core/qtype.h"
 #include "core/rng.h"
 #include "harness.h"
 
 #include <math.h>
+#include <time.h>
 
 /* ---- the filter ---- */
 
@@ -21,9 +23,45 @@ static void *read_all(FILE *f, size_t *bytes) {
     return p;
 }
 
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static float *random_rows(size_t n, uint64_t seed) { /* normal, with an outlier now and then */
+    float *x = malloc(n * sizeof *x);
+    pare_rng rng;
+    pare_rng_seed(&rng, seed);
+    for (size_t i = 0; i < n; i++) x[i] = 0.02f * pare_rng_normal(&rng) * (pare_rng_below(&rng, 50) ? 1.0f : 10.0f);
+    return x;
+}
+
+static int speed(const pare_qtype *qt, size_t cols, bool weighed) {
+    size_t rows = 64, row_bytes = pare_row_bytes(qt, cols);
+    float *x = random_rows(rows * cols, 1), *imp = malloc(cols * 4);
+    char *out = malloc(rows * row_bytes);
+    double encode = 1e9, decode = 1e9, t;
+    for (size_t c = 0; c < cols; c++) imp[c] = 1.0f + (float)(c % 7);
+    for (int k = 0; k < 7; k++) {
+        t = seconds();
+        qt->grid->encode(qt, x, cols, weighed ? imp : NULL, rows, cols, out, row_bytes);
+        encode = fmin(encode, seconds() - t);
+        t = seconds();
+        for (size_t r = 0; r < rows; r++) qt->decode(qt, out + r * row_bytes, x + r * cols, cols);
+        decode = fmin(decode, seconds() - t);
+        free(x), x = random_rows(rows * cols, 1);
+    }
+    double n = (double)(rows * cols) * 1e-9;
+    printf("%-14s encode %6.2f  decode %6.2f G values/s\n", qt->name, n / encode, n / decode);
+    free(x), free(imp), free(out);
+    return 0;
+}
+
 static int filter(int argc, char **argv) {
     const pare_qtype *qt = pare_qtype_by_name(argv[2]);
     size_t cols = strtoul(argv[3], NULL, 10), bytes = 0, ignored;
+    if (strcmp(argv[1], "speed") == 0 && qt && qt->grid) return speed(qt, cols, argc > 4);
     char *in = read_all(stdin, &bytes);
     if (!qt || !in || !pare_qtype_fits(qt, cols)) return 2;
     size_t row_bytes = pare_row_bytes(qt, cols);
@@ -60,14 +98,6 @@ static const pare_qtype *next_grid(size_t *i) {
     while ((qt = pare_qtype_at((*i)++)))
         if (qt->grid) return qt;
     return NULL;
-}
-
-static float *random_rows(size_t n, uint64_t seed) { /* normal, with an outlier now and then */
-    float *x = malloc(n * sizeof *x);
-    pare_rng rng;
-    pare_rng_seed(&rng, seed);
-    for (size_t i = 0; i < n; i++) x[i] = 0.02f * pare_rng_normal(&rng) * (pare_rng_below(&rng, 50) ? 1.0f : 10.0f);
-    return x;
 }
 
 /* fit, snap and pack by hand, as a method would call them; also checks the values snap says it decodes to. */
