@@ -78,26 +78,37 @@ static int bad_usage(const char *fmt, const char *arg) {
     return 2;
 }
 
-/* Gates of named options and of --gate KEY<=X; keys of the latter are cut in place. Returns an exit status, 0 = fine.
- */
-static int make_gates(pare_gate **out) {
-    pare_gate *g = calloc(N_NAMED + gate_list.n, sizeof *g);
-    *out = g;
-    if (!g) return bad_usage("no memory%s", "");
-    for (int i = 0; i < N_NAMED; i++)
-        if (!isnan(limit[i]))
-            g[opts.n_gates++] = (pare_gate){named[i].name + 2, named[i].key, named[i].upper, limit[i]};
-    for (size_t i = 0; i < gate_list.n; i++) {
-        const char *text = gate_list.v[i], *at = strpbrk(text, "<>");
-        if (!at || at == text || at[1] != '=' || !at[2])
-            return bad_usage("--gate wants KEY<=X or KEY>=X, not `%s`", text);
-        char *end, *key = strndup(text, (size_t)(at - text));
-        double x = strtod(at + 2, &end);
-        if (!key || *end || !isfinite(x)) return bad_usage("--gate: the limit in `%s` is not a number", text);
-        g[opts.n_gates++] = (pare_gate){text, key, *at == '<', x};
-    }
-    opts.gates = g;
+static pare_gate *gates; /* the named ones that were set, then those of --gate, whose keys are copies */
+static size_t n_named, n_gates;
+
+static int add_gate(const char *text) { /* KEY<=X */
+    const char *at = strpbrk(text, "<>");
+    if (!at || at == text || at[1] != '=' || !at[2]) return bad_usage("--gate wants KEY<=X or KEY>=X, not `%s`", text);
+    char *end;
+    double x = strtod(at + 2, &end);
+    if (*end || !isfinite(x)) return bad_usage("--gate: the limit in `%s` is not a number", text);
+    char *key = strndup(text, (size_t)(at - text));
+    if (!key) return bad_usage("no memory%s", "");
+    gates[n_gates++] = (pare_gate){text, key, *at == '<', x};
     return 0;
+}
+
+static int make_gates(void) { /* an exit status, 0 = fine */
+    gates = calloc(N_NAMED + gate_list.n, sizeof *gates);
+    if (!gates) return bad_usage("no memory%s", "");
+    for (int i = 0; i < N_NAMED; i++)
+        if (!isnan(limit[i])) gates[n_gates++] = (pare_gate){named[i].name + 2, named[i].key, named[i].upper, limit[i]};
+    n_named = n_gates;
+    int wrong = 0;
+    for (size_t i = 0; i < gate_list.n && !wrong; i++) wrong = add_gate(gate_list.v[i]);
+    opts.gates = gates, opts.n_gates = n_gates;
+    return wrong;
+}
+
+static void free_gates(void) {
+    for (size_t i = n_named; i < n_gates; i++) free((char *)gates[i].key);
+    free(gates);
+    free(gate_list.v);
 }
 
 static const char *digits(char buf[32], double x) {
@@ -192,7 +203,8 @@ static void print_gates(const pare_verify_report *r) {
         pare_cli_table_row(t, row);
     }
     pare_cli_table_print(&t);
-    if (r->n_failed) printf("%zu of %zu gates FAILED\n", r->n_failed, r->n_gates);
+    if (r->n_failed) printf("%zu of %zu gate%s FAILED\n", r->n_failed, r->n_gates, r->n_gates == 1 ? "" : "s");
+    else if (r->n_gates == 1) printf("the gate passed\n");
     else printf("all %zu gates passed\n", r->n_gates);
 }
 
@@ -231,32 +243,34 @@ static pare_status write_files(pare_verify_report *r, pare_diag *d) {
     return s;
 }
 
-int pare_cmd_verify(int argc, char **argv); /* as tools/main.c declares it */
-
-int pare_cmd_verify(int argc, char **argv) {
-    const char *pos[2];
-    int n = parse(argc, argv, pos);
-    if (n == -2) return 0;
-    if (n < 0) return 2;
-    if (n != 2) return bad_usage("two models are needed, the original and the reduced one%s", "");
-    pare_gate *gates;
-    int wrong = make_gates(&gates);
-    if (wrong) return wrong;
+static int compare(const char *original, const char *reduced) {
     const char *outputs[] = {pare_cli_json(), junit, html};
     for (int i = 0; i < 3; i++)
         if (check_folder(outputs[i])) return 4;
     pare_diag d = {0};
     pare_verify_report *r;
-    pare_status s = pare_verify(pos[0], pos[1], &opts, &r, &d);
+    pare_status s = pare_verify(original, reduced, &opts, &r, &d);
     if (s != PARE_OK) return pare_cli_fail(s, &d);
-    const char *json = pare_cli_json();
-    if (!json || strcmp(json, "-") != 0) print_report(r);
+    if (!outputs[0] || strcmp(outputs[0], "-") != 0) print_report(r);
     if (!pare_cli_quiet())
         fprintf(stderr, "verify: %.2f s, %.2f s of it inside the models\n", r->seconds, r->model_seconds);
     int code = r->n_failed ? pare_exit_status(PARE_ERR_GATE) : 0;
     s = write_files(r, &d);
     if (s != PARE_OK) code = pare_cli_fail(s, &d);
     pare_verify_close(&r);
-    free(gates);
+    return code;
+}
+
+int pare_cmd_verify(int argc, char **argv); /* as tools/main.c declares it */
+
+int pare_cmd_verify(int argc, char **argv) {
+    const char *pos[2];
+    int n = parse(argc, argv, pos), code = n == -2 ? 0 : 2;
+    if (n >= 0 && n != 2) bad_usage("two models are needed, the original and the reduced one%s", "");
+    if (n == 2) {
+        code = make_gates();
+        if (!code) code = compare(pos[0], pos[1]);
+    }
+    free_gates();
     return code;
 }

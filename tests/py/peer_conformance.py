@@ -32,8 +32,8 @@ def pare_ppl(original, gguf, text, ctx):
     j = f"{args.work}/r.json"
     subprocess.run([args.pare, "verify", original, gguf, "--data", text, "--ctx", str(ctx), "--windows", str(args.windows), "--act", "int8-block",
                     "--json", j, "--quiet"], check=True, stdout=subprocess.DEVNULL)
-    m = {x["name"]: x["value"] for x in json.load(open(j))["metrics"]}
-    return m["ppl_reduced"], m["kl_mean"]
+    m = json.load(open(j))["metrics"]
+    return m["ppl"]["value"], m["kl_mean"]["value"]
 
 rows, bad = [], 0
 for spec in args.model:

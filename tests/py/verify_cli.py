@@ -164,6 +164,12 @@ with tempfile.TemporaryDirectory() as top:
     cut_gguf(f32, "worse.gguf", lambda name, x: cut(x, 1) if x.ndim == 2 else x)
     run(stories, "worse.gguf", *short, "--baseline", "t1.json", "--tolerance", "0.02", rc=1, say="FAIL")
     run(stories, "worse.gguf", *short, "--baseline", "t1.json", "--tolerance", "9", say="passed")
+
+    # Files that pare itself makes.
+    for to, rc in (("q8_0", 0), ("q4_0", 1)):
+        subprocess.run([pare, "quantize", stories, "-o", f"{to}.gguf", "--to", to, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        run(stories, f"{to}.gguf", *short, "--act", "int8-block", "--max-kl", "0.01", rc=rc, say="max-kl")
+        run(stories, f"{to}.gguf", "--weights", "--min-sqnr", "15", say="PASS")
     run(stories, "cut.gguf", "--data", text, "--ctx", "64", "--windows", "6", "--baseline", "t1.json", rc=3, say="context")
     run(stories, "cut.gguf", "--baseline", "t1.json", "--weights", rc=3, say="kind")
 
