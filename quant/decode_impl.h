@@ -98,14 +98,12 @@ static void decode_q3_k(const uint8_t *restrict src, float *restrict dst, size_t
     for (; blocks; blocks--, src += 110, dst += 256) {
         int8_t sc[16], q[256];
         pare_q3_k_scales(src + 96, sc);
-#define PART(k)                                                                                                        \
-    for (int i = 0; i < 32; i++)                                                                                       \
-        q[32 * k + i] = (int8_t)((src[32 + 32 * (k / 4) + i] >> (2 * (k % 4)) & 3) + (src[i] >> k & 1) * 4 - 4);
-        PART(0)
-        PART(1)
-        PART(2) PART(3) PART(4) PART(5) PART(6) PART(7)
-#undef PART
-            scale_subs(q, (const uint8_t *)sc, f16_at(src + 108), dst);
+        for (int k = 0; k < 8; k++) {
+            const uint8_t *low = src + 32 + 32 * (k / 4);
+            int shift = 2 * (k % 4);
+            for (int i = 0; i < 32; i++) q[32 * k + i] = (int8_t)((low[i] >> shift & 3) + (src[i] >> k & 1) * 4 - 4);
+        }
+        scale_subs(q, (const uint8_t *)sc, f16_at(src + 108), dst);
     }
 }
 static void decode_q4_k(const uint8_t *restrict src, float *restrict dst, size_t blocks) {
