@@ -186,9 +186,10 @@ static void get_tensor(reader *r, pare_source_impl *im, int shard) {
         t->shape[ndim - 1 - i] = (int64_t)ne[i]; /* the file has the fastest dimension first */
     }
     if (!pare_stored_measure(t))
-        r->st = pare_fail(r->d, PARE_ERR_INPUT, r->file, t->name,
-                          "a shape (byte %zu) whose size overflows, or rows that are not whole blocks of %s", at,
-                          t->type->name);
+        r->st =
+            pare_fail(r->d, PARE_ERR_INPUT, r->file, t->name,
+                      "a shape (byte %zu) whose size overflows or is absurd, or rows that are not whole blocks of %s",
+                      at, t->type->name);
 }
 
 /* Tensors follow one another in table order, each padded to the alignment, inside the file. */

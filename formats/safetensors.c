@@ -48,7 +48,7 @@ static pare_status read_entry(pare_source_impl *im, int shard, const char *name,
     json_int_t begin = json_integer_value(b), end = json_integer_value(e);
     if (begin < 0 || end < begin) return bad(path, name, d, "\"data_offsets\" must be 0 <= begin <= end");
     if (!pare_stored_measure(t))
-        return bad(path, name, d, "a shape whose size overflows 63 bits or is not whole bytes");
+        return bad(path, name, d, "a shape whose size overflows 63 bits, is absurd or is not whole bytes");
     if (t->bytes != (uint64_t)(end - begin))
         return pare_fail(d, PARE_ERR_INPUT, path, name, "shape and dtype make %zu bytes, data_offsets span %lld",
                          t->bytes, (long long)(end - begin));

@@ -55,11 +55,18 @@ pare_status pare_source_add_shard(pare_source_impl *im, const char *path, int *s
     return PARE_OK;
 }
 
+/* Nobody stores [2^40, 0], and a loop over its rows would not end. */
+#define EMPTY_LIMIT ((int64_t)1 << 24)
+
 bool pare_stored_measure(pare_stored *t) {
     int64_t all = 1;
     uint64_t bytes = 0;
-    for (int i = 0; i < t->ndim; i++)
+    bool empty = false;
+    for (int i = 0; i < t->ndim; i++) {
         if (t->shape[i] && __builtin_mul_overflow(all, t->shape[i], &all)) return false;
+        empty |= t->shape[i] == 0;
+    }
+    if (empty && all > EMPTY_LIMIT) return false;
     uint64_t cols = t->ndim ? (uint64_t)t->shape[t->ndim - 1] : 1, rows = 1;
     for (int i = 0; i + 1 < t->ndim; i++) rows *= (uint64_t)t->shape[i];
     if (!pare_qtype_fits(t->type, (size_t)cols)) return false;

@@ -46,7 +46,7 @@ pare_status pare_source_add_sidecar(pare_source_impl *im, const char *name, pare
 pare_status pare_source_nomem(const pare_source_impl *im, pare_diag *d);
 
 /* Fills bytes of t from type and shape; false when a product of its (non-zero) dimensions or its bytes leave 63 bits,
- * or a row is not a whole number of blocks. */
+ * or a row is not a whole number of blocks; also for empty tensors with absurdly large other dimensions. */
 bool pare_stored_measure(pare_stored *t);
 
 /* Readers. Each appends to im->raw, im->s.meta and im->s.shards. */

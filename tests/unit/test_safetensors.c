@@ -127,6 +127,7 @@ static void test_refusals(void **state) {
     refuses(st(T("[99999999999999999999]", "[0,2]"), 2), PARE_ERR_INPUT, "too big");
     refuses(st(T("[4294967296,4294967296]", "[0,0]"), 0), PARE_ERR_INPUT, "overflows"); /* 2^64 wraps to 0 */
     refuses(st(T("[0,4294967296,4294967296]", "[0,0]"), 0), PARE_ERR_INPUT, "overflows");
+    refuses(st(T("[0,1099511627776]", "[0,0]"), 0), PARE_ERR_INPUT, "absurd");
     refuses(st(T("[9223372036854775807]", "[0,2]"), 2), PARE_ERR_INPUT, "overflows");
     refuses(st(T("[1,1,1,1,1,1,1,1,1]", "[0,2]"), 2), PARE_ERR_UNSUPPORTED, "9 dimensions");
     refuses(st(T("[1]", "[2,0]"), 2), PARE_ERR_INPUT, "begin <= end");
