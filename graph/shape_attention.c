@@ -69,8 +69,8 @@ static bool broadcasts(const pare_tensor *mask, const int64_t want[4]) {
 
 pare_status pare_shape_Attention(const pare_op_call *c, pare_diag *d) {
     const pare_attr_attention *a = c->attr;
-    const pare_tensor *in[7] = {0};
-    for (int i = 0; i < c->n_in && i < 7; i++) in[i] = c->in[i];
+    const pare_tensor *in[7] = {c->in[0], c->in[1], c->in[2]}; /* required: the caller has checked them */
+    for (int i = 3; i < c->n_in && i < 7; i++) in[i] = c->in[i];
     sizes q, k, v;
     if (in[0]->ndim != in[1]->ndim || in[0]->ndim != in[2]->ndim)
         return pare_shape_bad(d, c, "Q, K and V differ in rank");
