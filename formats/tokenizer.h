@@ -31,10 +31,10 @@ enum {
 /* Appends the ids of text (n_bytes, any bytes: invalid UTF-8 is handled as the peer does) to *ids. Thread-safe. */
 pare_status pare_tokenize(const pare_tokenizer *t, const char *text, size_t n_bytes, unsigned flags, pare_ids *ids,
                           pare_diag *d);
-/* Appends the text of ids to a growing buffer (*buf, *n, *cap; pare_free it); control tokens are left out. *buf NULL starts
- * a text (the space a tokenizer puts in front of one is dropped there); to go on, id by id if need be, pass the same
- * buffer, emptied (*n = 0) or not. Bytes come as they are: a character split over tokens is whole once its last byte is
- * there, and bytes that make no character stay. */
+/* Appends the text of ids to a growing buffer (*buf, *n, *cap; pare_free it); control tokens are left out. *buf NULL
+ * starts a text (the space a tokenizer puts in front of one is dropped there); to go on, id by id if need be, pass the
+ * same buffer, emptied (*n = 0) or not. Bytes come as they are: a character split over tokens is whole once its last
+ * byte is there, and bytes that make no character stay. */
 pare_status pare_detokenize(const pare_tokenizer *t, const int64_t *ids, size_t n_ids, char **buf, size_t *n,
                             size_t *cap);
 

@@ -20,8 +20,8 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define PARE_API __attribute__((visibility("default")))
-#define PARE_MUST_USE __attribute__((warn_unused_result))
+#define PARE_API          __attribute__((visibility("default")))
+#define PARE_MUST_USE     __attribute__((warn_unused_result))
 #define PARE_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #else
 #define PARE_API
@@ -29,7 +29,7 @@ extern "C" {
 #define PARE_PRINTF(f, a)
 #endif
 
-#define PARE_VERSION "0.1.0"
+#define PARE_VERSION  "0.1.0"
 #define PARE_MAX_DIMS 8
 
 /* ---- status and diagnosis ------------------------------------------------------------------------------------- */
@@ -110,7 +110,8 @@ typedef struct pare_tensor_info {
     uint64_t elems, bytes, offset; /* offset in file; 0 for assembled ones */
     bool weight;                   /* counted in params */
 } pare_tensor_info;
-PARE_API void pare_model_tensor(const pare_model *m, size_t i, pare_tensor_info *out); /* i < n_tensors, in file order */
+PARE_API void pare_model_tensor(const pare_model *m, size_t i,
+                                pare_tensor_info *out); /* i < n_tensors, in file order */
 
 /* One thing worth knowing ("layers", "30"): i < n_facts. */
 PARE_API void pare_model_fact(const pare_model *m, size_t i, const char **label, const char **value);
@@ -231,42 +232,55 @@ typedef struct pare_part {
     const char *name, *what; /* what: the operator, or "f32 -> q8_0" */
     double sqnr_db;          /* 10 log10(sum original^2 / sum difference^2); infinite when equal */
     double cosine, max_error;
-    bool flagged;            /* stands out among its neighbours */
+    bool flagged; /* stands out among its neighbours */
 } pare_part;
 
-typedef struct pare_protocol { const char *key, *text; double number; bool is_number; } pare_protocol;
-typedef struct pare_column { const char *model, *role, *device, *act, *arch; uint64_t bytes; } pare_column;
+typedef struct pare_protocol {
+    const char *key, *text;
+    double number;
+    bool is_number;
+} pare_protocol;
+typedef struct pare_column {
+    const char *model, *role, *device, *act, *arch;
+    uint64_t bytes;
+} pare_column;
 #define PARE_VERIFY_BINS 40 /* of log10(KL) from -8 to 2, four per decade; the ends catch what lies beyond */
 
 typedef struct pare_verify_report {
     pare_verify_kind kind;
     int n_columns;
     pare_column columns[PARE_VERIFY_COLUMNS];
-    size_t n_protocol; pare_protocol *protocol;
-    size_t n_metrics; pare_metric *metrics;
-    size_t n_gates; pare_gate_result *gates;
+    size_t n_protocol;
+    pare_protocol *protocol;
+    size_t n_metrics;
+    pare_metric *metrics;
+    size_t n_gates;
+    pare_gate_result *gates;
     size_t n_failed; /* gates that failed */
-    size_t n_layers; pare_part *layers;
-    size_t n_tensors; pare_part *tensors;
+    size_t n_layers;
+    pare_part *layers;
+    size_t n_tensors;
+    pare_part *tensors;
     bool has_histogram;
     uint64_t kl_histogram[PARE_VERIFY_BINS];
-    const char *first_differing; /* first node or tensor that is not equal; NULL when all are, or no such view */
+    const char *first_differing;   /* first node or tensor that is not equal; NULL when all are, or no such view */
     double seconds, model_seconds; /* wall time of the pass, and of it inside the models; never in files */
     void *impl;
 } pare_verify_report;
 
 typedef struct pare_verify_opts {
-    const char *data;    /* text, STS-B file, or sentences one per line; NULL = the small text built in */
-    int64_t ctx;         /* window; 0 = 512, at most the model's context */
-    int64_t windows;     /* first N windows (encoders: first N samples); 0 = all */
-    int64_t top_k;       /* retrieval overlap at k; 0 = 10 */
-    const char *act;     /* activations of the reduced model: "none" (NULL), "int8-token", "int8-block" */
+    const char *data; /* text, STS-B file, or sentences one per line; NULL = the small text built in */
+    int64_t ctx;      /* window; 0 = 512, at most the model's context */
+    int64_t windows;  /* first N windows (encoders: first N samples); 0 = all */
+    int64_t top_k;    /* retrieval overlap at k; 0 = 10 */
+    const char *act;  /* activations of the reduced model: "none" (NULL), "int8-token", "int8-block" */
     const char *act_original;
-    const char *device;  /* "cpu" (NULL) */
-    bool layers;         /* also compare node by node */
-    bool weights;        /* compare by weights although the models can be run */
-    uint64_t seed;       /* of the bootstrap; 0 = a fixed one */
-    size_t n_gates; const pare_gate *gates;
+    const char *device; /* "cpu" (NULL) */
+    bool layers;        /* also compare node by node */
+    bool weights;       /* compare by weights although the models can be run */
+    uint64_t seed;      /* of the bootstrap; 0 = a fixed one */
+    size_t n_gates;
+    const pare_gate *gates;
     const char *baseline; /* JSON report: every metric of it that has a direction becomes a gate */
     double tolerance;     /* allowed relative loss against the baseline: 0.02 = 2 % */
     bool strict;          /* gates compare the interval's bad end */
@@ -342,35 +356,34 @@ PARE_API pare_status pare_embed(pare_runner *r, const char *const *texts, size_t
 
 /* One measurement. Texts live until the callback returns. A figure is the best of several repetitions. */
 typedef struct pare_bench_row {
-    const char *bench;    /* "roofline", "kernels" */
-    const char *name;     /* what was done: "read, 4 streams", "q4_0" */
-    const char *variant;  /* instruction set used, activation rounding, ...; may be "" */
-    const char *shape;    /* "M 1 x N 65536 x K 2048"; may be "" */
+    const char *bench;   /* "roofline", "kernels" */
+    const char *name;    /* what was done: "read, 4 streams", "q4_0" */
+    const char *variant; /* instruction set used, activation rounding, ...; may be "" */
+    const char *shape;   /* "M 1 x N 65536 x K 2048"; may be "" */
     int threads;
-    double seconds;       /* of one repetition */
+    double seconds; /* of one repetition */
     double value;
-    const char *unit;     /* "GB/s" (1e9 bytes), "GF/s", "GOP/s" (a multiply and an add are two) */
-    double of_limit;      /* value / limit measured in this run; 0 = none applies */
-    const char *limit;    /* which limit: "read", "int8 peak", "f32 peak"; may be "" */
-    double of_ref;        /* times the scalar kernels' rate; 0 = not measured */
+    const char *unit;  /* "GB/s" (1e9 bytes), "GF/s", "GOP/s" (a multiply and an add are two) */
+    double of_limit;   /* value / limit measured in this run; 0 = none applies */
+    const char *limit; /* which limit: "read", "int8 peak", "f32 peak"; may be "" */
+    double of_ref;     /* times the scalar kernels' rate; 0 = not measured */
 } pare_bench_row;
 
 typedef struct pare_bench_opts {
-    const char *only;          /* kernels: this format only; NULL = a choice that covers every kernel */
-    uint64_t memory_bytes;     /* traffic per repetition where memory is the limit; 0 = 256 MB */
-    double seconds;            /* time per measurement at most, but for one repetition; 0 = 0.3 */
+    const char *only;      /* kernels: this format only; NULL = a choice that covers every kernel */
+    uint64_t memory_bytes; /* traffic per repetition where memory is the limit; 0 = 256 MB */
+    double seconds;        /* time per measurement at most, but for one repetition; 0 = 0.3 */
     void (*row)(void *user, const pare_bench_row *row);
     void *user;
 } pare_bench_opts;
 
-/* what: "roofline" (memory and arithmetic ceilings, 1 and all threads) or "kernels" (every variant of the matrix product,
- * against the ceilings measured first). Fails on an unknown word, for want of memory, or when interrupted. */
+/* what: "roofline" (memory and arithmetic ceilings, 1 and all threads) or "kernels" (every variant of the matrix
+ * product, against the ceilings measured first). Fails on an unknown word, for want of memory, or when interrupted. */
 PARE_API pare_status pare_bench(const char *what, const pare_bench_opts *opts, pare_diag *d);
 /* The words `what` may be, NULL-terminated, each followed by one line of text. */
 PARE_API const char *const *pare_bench_names(void);
 
 /* (end of bench) */
-
 
 #ifdef __cplusplus
 }
