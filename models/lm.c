@@ -156,9 +156,10 @@ static void pool(const pare_lm_info *info, const float *h, int64_t n, float *out
 
 pare_status pare_lm_embed(pare_lm *lm, const int64_t *ids, const int64_t *lengths, int64_t batch, int64_t seq,
                           float *out, pare_diag *d) {
-    const pare_tensor *h;
+    const pare_tensor *h = NULL;
     assert(!lm->info.decoder);
     PARE_TRY(pare_lm_forward(lm, ids, lengths, batch, seq, &h, d));
+    assert(h);
     for (int64_t i = 0; i < batch; i++)
         pool(&lm->info, (const float *)h->data + i * seq * lm->info.dim, lengths ? lengths[i] : seq,
              out + i * lm->info.dim);
