@@ -8,7 +8,5 @@
 
 /* Index of the first value whose magnitude is above limit (finite, >= 0), or NaN; n when there is none. */
 size_t pare_find_beyond(const float *v, size_t n, float limit);
-/* The same for NaN and Inf in n stored values of a float type; n for every other kind of format. */
-size_t pare_find_nonfinite_stored(const pare_qtype *qt, const void *src, size_t n);
 
 #endif

@@ -222,10 +222,13 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
                           .copies = copies,
                           .copy_from = job->src->path};
     pare_writer *w = NULL;
+    double start = pare_now_s();
     PARE_TRY(pare_writer_open(job->out_path, &o, &w, d));
     pare_status s = pare_job_stream(job, w, d);
     if (s == PARE_OK && pare_is_interrupted()) s = pare_interrupted(d);
+    job->work_s = pare_now_s() - start;
     if (s == PARE_OK) s = pare_writer_finish(w, d);
+    if (s == PARE_OK) pare_writer_seconds(w, &job->check_s, &job->sync_s);
     pare_writer_close(&w);
     return s;
 }
@@ -261,7 +264,10 @@ pare_job_totals pare_job_sum(const pare_job *job) {
     pare_job_totals s = {.format = formats[job->kind],
                          .layout = job->layout,
                          .tensors = job->n,
-                         .dropped = job->map->n_dropped};
+                         .dropped = job->map->n_dropped,
+                         .work_s = job->work_s,
+                         .check_s = job->check_s,
+                         .sync_s = job->sync_s};
     for (size_t i = 0; i < job->n; i++) {
         const pare_job_tensor *t = &job->t[i];
         s.quantized += t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP;

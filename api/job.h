@@ -39,6 +39,7 @@ struct pare_job {
     size_t n_out;
     pare_out_tensor *out;
     pare_meta_list meta;
+    double work_s, check_s, sync_s; /* after run */
     char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json */
 };
 

@@ -6,6 +6,7 @@
 #include "api/job.h"
 
 #include "core/status.h"
+#include "formats/validate.h"
 #include "quant/rtn.h"
 
 #include <float.h>
@@ -85,13 +86,15 @@ static pare_status recode(pare_row_work *w, const uint8_t *src, size_t row0, siz
     size_t cols = (size_t)t->cols, in = pare_row_bytes(t->from, cols), out = pare_row_bytes(t->to, cols),
            step = piece_rows(t);
     bool whole = t->from->block_elems == 0; /* row formats decode one row at a time */
-    float limit = half_range(t->to) ? 65504.0f : FLT_MAX;
+    bool half = t->from == &pare_qtype_f16; /* cannot be too large for anything: checked as stored, at half the bytes */
+    float limit = half_range(t->to) ? 65504.0f : t->to == &pare_qtype_bf16 ? 3.3895e38f : FLT_MAX;
     for (size_t r = 0; r < n; r += step) {
         size_t k = n - r < step ? n - r : step;
         for (size_t i = 0; whole && i < k; i++)
             t->from->decode(t->from, src + (r + i) * in, w->values + i * cols, cols);
         if (!whole) t->from->decode(t->from, src + r * in, w->values, k * cols);
-        size_t at = pare_find_beyond(w->values, k * cols, limit);
+        size_t at =
+            half ? pare_find_nonfinite(t->from, src + r * in, k * cols) : pare_find_beyond(w->values, k * cols, limit);
         if (at < k * cols) return bad_value(w, row0 + r, at, w->values[at], d);
         encode(t, w->values, k, dst + r * out, w->rtn);
     }
@@ -103,8 +106,8 @@ pare_status pare_row_work_run(pare_row_work *w, size_t row0, size_t n, void *dst
     size_t cols = (size_t)t->cols;
     const uint8_t *src = fetch(w, row0, n);
     if (t->from == t->to) {
-        size_t at = pare_find_nonfinite_stored(t->from, src, n * cols);
-        if (at < n * cols) {
+        size_t at = pare_find_nonfinite(t->from, src, n * cols);
+        if (at != SIZE_MAX) {
             size_t row = at / cols;
             float v = NAN;
             if (t->from->kind == PARE_QK_FLOAT && t->from->block_elems == 1)

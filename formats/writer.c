@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/log.h"
 #include "formats/checksum.h"
 #include "formats/source_impl.h"
 #include "formats/writer_impl.h"
@@ -267,12 +268,20 @@ pare_status pare_writer_finish(pare_writer *w, pare_diag *d) {
     PARE_TRY(sticky(w, d, NULL));
     for (size_t i = 0; i < w->n_files; i++)
         sync_file_range(w->files[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* starts, does not wait */
+    double start = pare_now_s();
     PARE_TRY(pare_writer_verify(w, d));
+    w->check_s = pare_now_s() - start;
     PARE_TRY(sync_all(w, d));
+    w->sync_s = pare_now_s() - start - w->check_s;
     close_files(w);
     PARE_TRY(pare_out_commit(&w->place, d));
     w->finished = true;
     return PARE_OK;
+}
+
+void pare_writer_seconds(const pare_writer *w, double *check_s, double *sync_s) {
+    *check_s = w->check_s;
+    *sync_s = w->sync_s;
 }
 
 void pare_writer_close(pare_writer **wp) {

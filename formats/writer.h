@@ -49,6 +49,8 @@ size_t pare_writer_bytes(const pare_writer *w); /* of the whole output */
 pare_status pare_writer_put(pare_writer *w, size_t i, uint64_t offset, const void *bytes, size_t n_bytes, pare_diag *d);
 /* fsync, read back and compare with the checksums of what was put, rename, fsync the directory. */
 pare_status pare_writer_finish(pare_writer *w, pare_diag *d);
+/* Seconds that finish spent on reading back and on waiting for the disk; valid after finish. */
+void pare_writer_seconds(const pare_writer *w, double *check_s, double *sync_s);
 void pare_writer_close(pare_writer **w); /* removes the temporary output if not finished */
 
 #endif

@@ -44,6 +44,7 @@ struct pare_writer {
     pthread_mutex_t lock; /* ranges, done, first */
     pare_diag first;      /* the first failure; sticky */
     bool finished;
+    double check_s, sync_s;
 };
 
 /* Headers. Each fills `at` (relative to the file's start) and file-relative sizes of w->tensors for the tensors `pick`

@@ -62,7 +62,10 @@ static json_t *as_json(const pare_job *job, const char *model, const char *out, 
                           (int)s.quantized, "fallbacks", (int)s.fallbacks, "weights", (json_int_t)s.weights, "bytes_in",
                           (json_int_t)s.bytes_in, "bytes_out", (json_int_t)s.bytes_out, "bits_per_weight",
                           s.bits_per_weight, "dropped", dropped, "plan", rows);
-    if (j && seconds >= 0) json_object_set_new(j, "seconds", json_real(seconds));
+    if (j && seconds >= 0)
+        json_object_set_new(j, "seconds",
+                            json_pack("{s:f, s:f, s:f, s:f}", "all", seconds, "work", s.work_s, "read_back", s.check_s,
+                                      "sync", s.sync_s));
     return j;
 }
 
@@ -98,7 +101,11 @@ int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_ru
         pare_status s = pare_job_run(*job, &d);
         seconds = now() - start;
         if (s != PARE_OK) status = pare_cli_fail(s, &d);
-        else if (table && !pare_cli_quiet()) printf("wrote %s in %.1f s\n", out, seconds);
+        else if (table && !pare_cli_quiet()) {
+            pare_job_totals t = pare_job_sum(*job);
+            printf("wrote %s in %.2f s (work %.2f, reading back %.2f, disk %.2f)\n", out, seconds, t.work_s, t.check_s,
+                   t.sync_s);
+        }
     }
     if (status == 0) status = write_json(*job, model, out, seconds);
     pare_job_close(job);
