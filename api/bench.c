@@ -15,6 +15,9 @@ static const struct {
     {"roofline", "what memory and arithmetic units can do, 1 thread and all", pare_bench_roofline},
     {"kernels", "matrix products in every storage format and instruction set, against those ceilings",
      pare_bench_kernels},
+    {"quantize", "file to file: rate of input, peak memory", pare_bench_quantize},
+    {"decode", "tokens per second, one at a time", pare_bench_decode},
+    {"prompt", "tokens per second of a long prompt", pare_bench_prompt},
 };
 #define N_BENCHES (sizeof benches / sizeof *benches)
 
@@ -44,7 +47,10 @@ pare_status pare_bench(const char *what, const pare_bench_opts *opts, pare_diag 
     pare_bench_run r = {.opts = opts ? *opts : (pare_bench_opts){0}};
     if (!r.opts.memory_bytes) r.opts.memory_bytes = 256u << 20;
     if (r.opts.seconds <= 0) r.opts.seconds = 0.3;
+    if (!r.opts.prompt_tokens) r.opts.prompt_tokens = 512;
+    if (!r.opts.decode_tokens) r.opts.decode_tokens = 32;
     for (size_t i = 0; i < N_BENCHES; i++)
         if (what && strcmp(benches[i].name, what) == 0) return benches[i].run(&r, d);
-    return pare_fail(d, PARE_ERR_USAGE, NULL, what, "no such benchmark; there are roofline and kernels");
+    return pare_fail(d, PARE_ERR_USAGE, NULL, what,
+                     "no such benchmark; there are roofline, kernels, quantize, decode and prompt");
 }

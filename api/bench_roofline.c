@@ -111,3 +111,12 @@ pare_status pare_bench_roofline(pare_bench_run *r, pare_diag *d) {
     pare_free(p.b);
     return s;
 }
+
+pare_status pare_bench_ceilings(pare_bench_run *r, pare_diag *d) {
+    if (r->read_gbs[1] > 0) return PARE_OK;
+    pare_bench_opts asked = r->opts;
+    r->opts.row = NULL;
+    pare_status s = pare_bench_roofline(r, d);
+    r->opts = asked;
+    return s;
+}

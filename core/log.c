@@ -10,6 +10,7 @@
 static pare_hooks hooks;
 
 void pare_set_hooks(const pare_hooks *h) { hooks = h ? *h : (pare_hooks){0}; }
+pare_hooks pare_get_hooks(void) { return hooks; }
 
 void pare_log(pare_log_level level, const char *fmt, ...) {
     if (!hooks.log) return;

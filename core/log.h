@@ -6,6 +6,7 @@
 
 #include "pare/pare.h"
 
+pare_hooks pare_get_hooks(void); /* those in force, to be put back after replacing them for a while */
 PARE_PRINTF(2, 3) void pare_log(pare_log_level level, const char *fmt, ...);
 
 typedef struct pare_meter {

@@ -12,7 +12,9 @@ int pare_cmd_bench(int argc, char **argv);
     "  pare bench roofline                  memory bandwidth and arithmetic peaks of this machine\n"                   \
     "  pare bench kernels                   every kernel, as a fraction of those\n"                                    \
     "  pare bench kernels --only q4_k       one storage format, every activation rounding\n"                           \
-    "  pare bench kernels --json bench.json also as JSON\n"
+    "  pare bench kernels --json bench.json also as JSON\n"                                                            \
+    "  pare bench quantize                  file to file, with a model of 1.1e9 weights made for it\n"                 \
+    "  pare bench decode --peer-bin DIR     tokens per second, next to llama.cpp's programs in DIR\n"
 
 typedef struct output {
     pare_cli_table *table;
@@ -57,12 +59,18 @@ static int usage_of_names(void) {
 int pare_cmd_bench(int argc, char **argv) {
     pare_bench_opts opts = {0};
     const char *pos[1];
-    const pare_cli_opt options[] = {{"--only", 0, 's', &opts.only, "FORMAT", "kernels: this storage format only"},
-                                    {"--memory", 0, 'b', &opts.memory_bytes, "BYTES",
-                                     "traffic per repetition where memory is the limit (256M)"},
-                                    {"--seconds", 0, 'd', &opts.seconds, "S", "time per measurement (0.3)"}};
-    int n = pare_cli_parse(argc, argv, "bench roofline|kernels [--only FORMAT] [--memory BYTES] [--json FILE]",
-                           EXAMPLES, options, sizeof options / sizeof *options, pos, 1);
+    const pare_cli_opt options[] =
+        {{"--only", 0, 's', &opts.only, "FORMAT", "this storage format, grid or mix only"},
+         {"--memory", 0, 'b', &opts.memory_bytes, "BYTES", "traffic per repetition where memory is the limit (256M)"},
+         {"--model", 0, 's', &opts.model, "FILE", "quantize, decode, prompt: this GGUF file instead of a made one"},
+         {"--peer-bin", 0, 's', &opts.peer_bin, "DIR", "also run llama-quantize and llama-bench of this folder"},
+         {"--prompt-tokens", 0, 'i', &opts.prompt_tokens, "N", "length of the prompt (512)"},
+         {"--decode-tokens", 0, 'i', &opts.decode_tokens, "N", "tokens to decode (32)"},
+         {"--seconds", 0, 'd', &opts.seconds, "S", "time per measurement (0.3)"}};
+    int n =
+        pare_cli_parse(argc, argv,
+                       "bench roofline|kernels|quantize|decode|prompt [--only FORMAT] [--memory BYTES] [--json FILE]",
+                       EXAMPLES, options, sizeof options / sizeof *options, pos, 1);
     if (n < 0) return n == -2 ? 0 : 2;
     if (n != 1 || !known(pos[0])) return usage_of_names();
     const char *path = pare_cli_json();

@@ -357,29 +357,36 @@ PARE_API pare_status pare_embed(pare_runner *r, const char *const *texts, size_t
 
 /* One measurement. Texts live until the callback returns. A figure is the best of several repetitions. */
 typedef struct pare_bench_row {
-    const char *bench;   /* "roofline", "kernels" */
+    const char *bench;   /* "roofline", "kernels", ... */
     const char *name;    /* what was done: "read, 4 streams", "q4_0" */
     const char *variant; /* instruction set used, activation rounding, ...; may be "" */
     const char *shape;   /* "M 1 x N 65536 x K 2048"; may be "" */
     int threads;
     double seconds; /* of one repetition */
     double value;
-    const char *unit;  /* "GB/s" (1e9 bytes), "GF/s", "GOP/s" (a multiply and an add are two) */
+    const char *unit;  /* "GB/s" (1e9 bytes), "GF/s", "GOP/s" (a multiply and an add are two), "tok/s", "MB" */
     double of_limit;   /* value / limit measured in this run; 0 = none applies */
-    const char *limit; /* which limit: "read", "int8 peak", "f32 peak"; may be "" */
+    const char *limit; /* which limit: "read", "int8 peak", "f32 peak", "llama.cpp"; may be "" */
     double of_ref;     /* times the scalar kernels' rate; 0 = not measured */
 } pare_bench_row;
 
 typedef struct pare_bench_opts {
-    const char *only;      /* kernels: this format only; NULL = a choice that covers every kernel */
+    const char *only;      /* kernels: this format only; NULL = a choice that covers every kernel.
+                              quantize, decode, prompt: this grid or mix only; NULL = q8_0, q4_0 and q4_k_m */
     uint64_t memory_bytes; /* traffic per repetition where memory is the limit; 0 = 256 MB */
     double seconds;        /* time per measurement at most, but for one repetition; 0 = 0.3 */
+    const char *model;     /* quantize, decode, prompt: a GGUF file of f16 weights; NULL = made for the run */
+    const char *peer_bin;  /* folder with llama-quantize and llama-bench, run on the same files; NULL = none */
+    int64_t prompt_tokens, decode_tokens; /* 0 = 512 and 32 */
     void (*row)(void *user, const pare_bench_row *row);
     void *user;
 } pare_bench_opts;
 
-/* what: "roofline" (memory and arithmetic ceilings, 1 and all threads) or "kernels" (every variant of the matrix
- * product, against the ceilings measured first). Fails on an unknown word, for want of memory, or when interrupted. */
+/* what: "roofline" (memory and arithmetic ceilings, 1 and all threads); "kernels" (every variant of the matrix product,
+ * against the ceilings measured first); "quantize" (file to file, peak memory too), "decode" and "prompt" (tokens per
+ * second of the quantized model, activations rounded as llama.cpp does). The last three work in a folder of their own
+ * under $TMPDIR (about 5 GB for the model of 1.1e9 weights that they make; removed at the end).
+ * Fails on an unknown word, for want of memory or room, on a model that cannot be run, or when interrupted. */
 PARE_API pare_status pare_bench(const char *what, const pare_bench_opts *opts, pare_diag *d);
 /* The words `what` may be, NULL-terminated, each followed by one line of text. */
 PARE_API const char *const *pare_bench_names(void);

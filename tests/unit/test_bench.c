@@ -2,6 +2,7 @@
  *
  * The probes do what they say in every variant, and pare_bench reports rows that make sense. Speed itself is not
  * tested. */
+#include "api/bench.h"
 #include "core/alloc.h"
 #include "core/cpu_features.h"
 #include "core/rng.h"
@@ -78,7 +79,24 @@ static void rows_make_sense(void **state) {
     assert_int_equal(pare_bench("kernels", &o, &d), PARE_ERR_USAGE);
 }
 
+/* A peer's program is run, its output and exit status kept; one that is not there is an error naming it. */
+static void peers_are_run(void **state) {
+    pare_peer_run run;
+    pare_diag d = {0};
+    const char *argv[] = {"sh", "-c", "echo '{\"samples_ns\": [ 25, 17 ]}'; exit 3", NULL};
+    assert_int_equal(pare_bench_peer("/bin", argv, &run, &d), PARE_OK);
+    assert_int_equal(run.exit_status, 3);
+    assert_true(run.seconds > 0 && run.peak_bytes > 0);
+    assert_non_null(strstr(run.output, "[ 25, 17 ]"));
+    pare_free(run.output);
+    assert_true(pare_bench_json_number("{\"a\": 1.5, \"b\": 2}", "\"b\"") == 2);
+    argv[0] = "no-such-program";
+    assert_int_not_equal(pare_bench_peer("/bin", argv, &run, &d), PARE_OK);
+    assert_non_null(strstr(d.file, "no-such-program"));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(probes_do_their_work), cmocka_unit_test(rows_make_sense)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(probes_do_their_work), cmocka_unit_test(rows_make_sense),
+                                       cmocka_unit_test(peers_are_run)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
