@@ -111,7 +111,7 @@ static bool strip(const tok_step *s, state *st) {
         end -= s->a.n;
     if (st->fused) st->strip_left = at == st->a.n ? left : 0; /* fused text: the run may go on in the next token */
     st->b.n = 0;
-    return tok_text_add(&st->b, st->a.p + at, end - at);
+    return at == end || tok_text_add(&st->b, st->a.p + at, end - at);
 }
 
 static bool regex_replace(const tok_step *s, state *st) {
@@ -120,7 +120,7 @@ static bool regex_replace(const tok_step *s, state *st) {
         if (tok_regex_next(s->re, &st->m, st->a.p, st->a.n, at, &from, &to, NULL) <= 0) break;
         if (!tok_text_add(&st->b, st->a.p + done, from - done) || !tok_text_add(&st->b, s->b.p, s->b.n)) return false;
     }
-    return tok_text_add(&st->b, st->a.p + done, st->a.n - done);
+    return done == st->a.n || tok_text_add(&st->b, st->a.p + done, st->a.n - done);
 }
 
 /* st->a through one decoder step into st->b. */

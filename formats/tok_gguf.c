@@ -160,6 +160,9 @@ static pare_status load_specials(pare_tokenizer *t, pare_diag *d) {
     if (!t->special) return nomem(t, d);
     for (size_t i = 0; i < t->vocab.n; i++)
         if (t->types[i] >= 2 && t->types[i] <= 4) {
+            if (t->vocab.text[i].n > TOK_TEXT_MAX)
+                return pare_fail(d, PARE_ERR_UNSUPPORTED, t->file, K("tokens"),
+                                 "special tokens longer than %d bytes are not supported", TOK_TEXT_MAX);
             t->special[t->n_special++] = (int32_t)i;
             if (!tok_trie_add(&t->special_trie, t->vocab.text[i].p, t->vocab.text[i].n, (int32_t)i)) return nomem(t, d);
         }
@@ -298,6 +301,9 @@ pare_status tok_load_gguf(pare_tokenizer *t, const pare_source *src, pare_diag *
     t->model = models[k].model;
     t->info.model = models[k].name;
     PARE_TRY(load_tokens(t, src, d));
+    if (t->model == TOK_WPM && t->vocab.max_bytes > TOK_TEXT_MAX)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, t->file, K("tokens"), "tokens longer than %d bytes are not supported",
+                         TOK_TEXT_MAX);
     PARE_TRY(load_types(t, src, d));
     PARE_TRY(load_specials(t, d));
     if (t->model == TOK_GGUF_BPE) PARE_TRY(load_pre(t, src, d));

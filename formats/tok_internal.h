@@ -15,7 +15,8 @@
 
 #include <string.h>
 
-#define TOK_META "\xE2\x96\x81" /* U+2581, the visible space of SentencePiece */
+#define TOK_TEXT_MAX 4096           /* bytes of an added token, of a Replace's content, ...: real ones end well below */
+#define TOK_META     "\xE2\x96\x81" /* U+2581, the visible space of SentencePiece */
 
 /* ---- growing byte strings and UTF-8: tok_text.c ---- */
 typedef struct tok_text {
@@ -122,6 +123,8 @@ pare_status tok_regex_new(const char *pattern, size_t n, int kind, const char *f
 void tok_regex_free(tok_regex **r);
 typedef struct tok_matcher {
     void *data, *ctx, *stack;
+    double start_s;
+    size_t bytes;
 } tok_matcher; /* scratch, one per call */
 /* Next non-empty match of r in p[0..n) at or after *at. 1 found, 0 none, -1 failure (d filled). */
 int tok_regex_next(const tok_regex *r, tok_matcher *m, const char *p, size_t n, size_t at, size_t *from, size_t *to,
@@ -278,7 +281,8 @@ typedef struct tok_work {
     tok_cuts cut, cut2;
     tok_pieces piece, piece2, match;
     tok_matcher matcher;
-    size_t end; /* SPM: end of the word in w->a */
+    size_t norm_max; /* bytes a normalizer may make */
+    size_t end;      /* SPM: end of the word in w->a */
     tok_sym *sym;
     size_t n_sym, sym_cap;
     tok_pair *heap;

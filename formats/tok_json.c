@@ -17,6 +17,9 @@ pare_status tok_json_str(pare_tokenizer *t, const json_t *o, const char *key, pa
     *out = (pare_str){"", 0};
     if (!v || json_is_null(v)) return PARE_OK;
     if (!json_is_string(v)) return pare_fail(d, PARE_ERR_INPUT, t->file, key, "expected a string");
+    if (json_string_length(v) > TOK_TEXT_MAX)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, t->file, key, "texts longer than %d bytes are not supported",
+                         TOK_TEXT_MAX);
     *out = tok_copy(t, json_string_value(v), json_string_length(v));
     return out->p ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, t->file, key, "out of memory");
 }
@@ -58,7 +61,8 @@ static pare_status read_added(pare_tokenizer *t, const json_t *list, pare_diag *
 
 /* The content of a normalized added token is looked for as the normalizer leaves it. */
 static pare_status add_to_tries(pare_tokenizer *t, pare_diag *d) {
-    tok_work w = {.t = t, .d = d};
+    pare_diag own = {0};
+    tok_work w = {.t = t, .d = d ? d : &own};
     tok_text text = {0};
     pare_status s = PARE_OK;
     for (size_t i = 0; s == PARE_OK && i < t->n_added; i++) {

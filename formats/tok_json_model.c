@@ -146,5 +146,8 @@ pare_status tok_load_wordpiece(pare_tokenizer *t, const json_t *model, pare_diag
     PARE_TRY(tok_json_str(t, model, "continuing_subword_prefix", &t->word_prefix, d));
     if (!json_object_get(model, "continuing_subword_prefix")) t->word_prefix = (pare_str){"##", 2};
     PARE_TRY(load_vocab(t, model, d));
+    if (t->vocab.max_bytes > TOK_TEXT_MAX)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, t->file, "model.vocab",
+                         "tokens longer than %d bytes are not supported", TOK_TEXT_MAX);
     return load_unk(t, model, true, d);
 }

@@ -92,10 +92,18 @@ static pare_status behavior(pare_tokenizer *t, const json_t *o, tok_behavior dfl
 
 /* Appends to the shape, and to the list. */
 static tok_step *add_pre(pare_tokenizer *t, tok_kind kind, const char *shape) {
-    char *longer = pare_sprintf("%s%s", t->pre_shape ? t->pre_shape : "", shape);
+    size_t old = t->pre_shape ? strlen(t->pre_shape) : 0;
+    char *longer = pare_malloc(old + 2 * strlen(shape) + 1), *to = longer;
+    if (!longer) return NULL;
+    if (old) memcpy(to, t->pre_shape, old);
+    to += old;
+    for (const char *p = shape; *p; p++) /* line ends of a pattern may be spelled or literal */
+        if (*p == '\r' || *p == '\n') *to++ = '\\', *to++ = *p == '\r' ? 'r' : 'n';
+        else *to++ = *p;
+    *to = 0;
     pare_free(t->pre_shape);
     t->pre_shape = longer;
-    return longer ? tok_add_step(&t->pre, kind) : NULL;
+    return tok_add_step(&t->pre, kind);
 }
 
 static pare_status byte_level(pare_tokenizer *t, const json_t *o, pare_diag *d) {
@@ -121,6 +129,8 @@ static pare_status metaspace(pare_tokenizer *t, const json_t *o, pare_diag *d) {
     else if (!strcmp(scheme, "never")) s->prepend = TOK_NEVER;
     else return pare_fail(d, PARE_ERR_INPUT, t->file, "pre_tokenizer", "Metaspace: unknown prepend_scheme %s", scheme);
     PARE_TRY(tok_json_str(t, o, "replacement", &s->a, d));
+    if (s->a.n > 4)
+        return pare_fail(d, PARE_ERR_INPUT, t->file, "pre_tokenizer", "Metaspace: the replacement is one character");
     if (!s->a.n) s->a = (pare_str){TOK_META, 3};
     return PARE_OK;
 }

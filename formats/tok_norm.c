@@ -5,6 +5,8 @@
 
 #include <utf8proc.h>
 
+#define GROWTH_MAX 64 /* NFKD makes 18 times at most; only hostile Replace chains grow a text more */
+
 static bool add_lower(tok_text *o, uint32_t c) {
     if (c < 0x80) {
         char b = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
@@ -55,12 +57,17 @@ static bool strip(const tok_step *s, const char *p, size_t n, tok_text *o) {
     return from >= to || tok_text_add(o, p + from, to - from);
 }
 
+static pare_status too_long(tok_work *w) {
+    return pare_fail(w->d, PARE_ERR_INPUT, w->t->file, "normalizer", "makes the text more than %d times longer",
+                     GROWTH_MAX);
+}
+
 static pare_status replace(tok_work *w, const tok_step *s, const char *p, size_t n, tok_text *o) {
     size_t done = 0;
     for (size_t at = 0, from, to; at <= n; at = to) {
         if (s->re) {
             int k = tok_regex_next(s->re, &w->matcher, p, n, at, &from, &to, w->d);
-            if (k < 0) return w->d ? w->d->code : PARE_ERR_INPUT;
+            if (k < 0) return w->d->code;
             if (!k) break;
         } else {
             const char *hit = s->a.n && n - at >= s->a.n ? memmem(p + at, n - at, s->a.p, s->a.n) : NULL;
@@ -68,6 +75,7 @@ static pare_status replace(tok_work *w, const tok_step *s, const char *p, size_t
             from = (size_t)(hit - p), to = from + s->a.n;
         }
         if (!tok_text_add(o, p + done, from - done) || !tok_text_add(o, s->b.p, s->b.n)) return tok_nomem(w);
+        if (o->n > w->norm_max) return too_long(w);
         done = to;
     }
     return tok_text_add(o, p + done, n - done) ? PARE_OK : tok_nomem(w);
@@ -106,9 +114,11 @@ static pare_status apply(tok_work *w, const tok_step *s, const char *p, size_t n
 pare_status tok_normalize(tok_work *w, const tok_steps *steps, const char *p, size_t n, tok_text *out) {
     tok_text from = {0}, to = {0};
     pare_status s = tok_text_add(&from, p, n) ? PARE_OK : tok_nomem(w);
+    w->norm_max = (n + TOK_TEXT_MAX) * GROWTH_MAX;
     for (size_t i = 0; s == PARE_OK && i < steps->n; i++) {
         to.n = 0;
         s = apply(w, &steps->v[i], from.p, from.n, &to);
+        if (s == PARE_OK && to.n > w->norm_max) s = too_long(w);
         tok_text x = from;
         from = to, to = x;
     }

@@ -70,7 +70,7 @@ static pare_status find(tok_work *w, tok_piece q, const tok_step *s) {
     for (size_t at = 0, from, to; at < q.n; at = to) {
         if (s->re) {
             int k = tok_regex_next(s->re, &w->matcher, p, q.n, at, &from, &to, w->d);
-            if (k < 0) return w->d && w->d->code ? w->d->code : PARE_ERR_INPUT;
+            if (k < 0) return w->d->code;
             if (!k) break;
         } else if (s->kind == TOK_P_SPLIT || s->kind == TOK_P_META) {
             const char *hit = s->a.n ? memmem(p + at, q.n - at, s->a.p, s->a.n) : NULL;

@@ -4,19 +4,30 @@
  * differs is rewritten (\s, \w, \h, \uHHHH, multi-line anchors) or refused. */
 #include "formats/tok_internal.h"
 
+#include "core/log.h"
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdio.h>
 
 #define MATCH_LIMIT 10000000 /* backtracking steps of one match; ordinary patterns need a few per byte */
 
+#define SECONDS_MIN          5 /* of regular expressions in one call, before its speed is judged */
+#define BYTES_PER_SECOND_MIN 100e3
+#define WINDOW               64 /* start positions of one PCRE2 call; between calls the clock is looked at */
+
 struct tok_regex {
     pcre2_code *code;
     pcre2_general_context *mem;
     int kind;
+    bool oom; /* while compiling */
 };
 
-static void *re_alloc(PCRE2_SIZE n, void *u) { return pare_malloc(n); }
+static void *re_alloc(PCRE2_SIZE n, void *u) {
+    void *p = pare_malloc(n);
+    if (!p) __atomic_store_n(&((tok_regex *)u)->oom, true, __ATOMIC_RELAXED);
+    return p;
+}
 static void re_free(void *p, void *u) { pare_free(p); }
 
 static const char spaces[] =
@@ -67,10 +78,11 @@ static pare_status translate(tok_text *o, const char *p, size_t n, const char *f
 }
 
 static pare_status compile(tok_regex *r, const char *p, size_t n, const char *file, pare_diag *d) {
-    uint32_t opt = PCRE2_DOLLAR_ENDONLY | PCRE2_NO_AUTO_CAPTURE;
-    if (r->kind == TOK_RE_ONIG) opt = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+    uint32_t opt = PCRE2_USE_OFFSET_LIMIT | PCRE2_DOLLAR_ENDONLY | PCRE2_NO_AUTO_CAPTURE;
+    if (r->kind == TOK_RE_ONIG)
+        opt = PCRE2_USE_OFFSET_LIMIT | PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
     if (r->kind == TOK_RE_WIDE) opt |= PCRE2_UTF;
-    r->mem = pcre2_general_context_create(re_alloc, re_free, NULL);
+    r->mem = pcre2_general_context_create(re_alloc, re_free, r);
     pcre2_compile_context *cc = r->mem ? pcre2_compile_context_create(r->mem) : NULL;
     if (!cc) return pare_fail(d, PARE_ERR_NOMEM, file, "pattern", "out of memory");
     int err = 0;
@@ -87,7 +99,9 @@ static pare_status compile(tok_regex *r, const char *p, size_t n, const char *fi
         return pare_fail(d, PARE_ERR_INPUT, file, "pattern", "not a usable regular expression: %s at byte %zu of %.*s",
                          why, at, (int)(n > 200 ? 200 : n), p);
     }
-    (void)pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE); /* without JIT memory the interpreter does the same, slower */
+    /* Without executable memory the interpreter does the same, slower. */
+    if (pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE) != 0 && r->oom)
+        return pare_fail(d, PARE_ERR_NOMEM, file, "pattern", "out of memory");
     return PARE_OK;
 }
 
@@ -114,40 +128,57 @@ void tok_regex_free(tok_regex **r) {
     *r = NULL;
 }
 
+static size_t char_start(const char *p, size_t at) {
+    while (at && ((unsigned char)p[at] & 0xC0) == 0x80) at--;
+    return at;
+}
+
 static bool prepare(const tok_regex *r, tok_matcher *m) {
     if (m->data) return true;
     pcre2_match_data *md = pcre2_match_data_create(64, r->mem);
     pcre2_match_context *ctx = pcre2_match_context_create(r->mem);
     pcre2_jit_stack *stack = pcre2_jit_stack_create(32 << 10, 8 << 20, r->mem);
     m->data = md, m->ctx = ctx, m->stack = stack;
-    if (!md || !ctx) return tok_matcher_free(m), false;
+    if (!md || !ctx || !stack) return tok_matcher_free(m), false;
     pcre2_set_match_limit(ctx, MATCH_LIMIT);
     pcre2_set_heap_limit(ctx, 256 << 10);
     pcre2_jit_stack_assign(ctx, NULL, stack);
+    m->start_s = pare_now_s();
     return true;
+}
+
+/* Hostile patterns may take millions of steps at every position without ever matching. */
+static bool in_time(tok_matcher *m, size_t progress) {
+    m->bytes += progress;
+    return pare_now_s() - m->start_s < SECONDS_MIN + (double)m->bytes / BYTES_PER_SECOND_MIN;
 }
 
 int tok_regex_next(const tok_regex *r, tok_matcher *m, const char *p, size_t n, size_t at, size_t *from, size_t *to,
                    pare_diag *d) {
     if (!prepare(r, m)) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "out of memory"), -1;
-    while (at <= n) {
+    while (at < n) {
+        size_t limit = n - at < WINDOW ? n : at + WINDOW;
+        pcre2_set_offset_limit(m->ctx, limit);
         int k = pcre2_match(r->code, (PCRE2_SPTR)p, n, at, PCRE2_NO_UTF_CHECK, m->data, m->ctx);
         if (k == PCRE2_ERROR_JIT_STACKLIMIT)
             k = pcre2_match(r->code, (PCRE2_SPTR)p, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data, m->ctx);
-        if (k == PCRE2_ERROR_NOMATCH) return 0;
-        if (k < 0) {
-            pare_fail(d, k == PCRE2_ERROR_NOMEMORY ? PARE_ERR_NOMEM : PARE_ERR_INPUT, NULL, "pattern",
-                      "the tokenizer's regular expression takes too many steps on this text (PCRE2 error %d)", k);
-            return -1;
-        }
         PCRE2_SIZE *o = pcre2_get_ovector_pointer(m->data);
-        *from = o[0], *to = o[1];
-        if (*to > *from) return 1;
-        at = *from; /* an empty match cuts nothing: go on behind the next character */
-        if (r->kind == TOK_RE_BYTES || at >= n) at++;
-        else (void)tok_utf8_get(p, &at);
+        if (k >= 0 && o[1] > o[0]) {
+            *from = o[0], *to = o[1];
+            if (in_time(m, o[1] - at)) return 1;
+            break;
+        }
+        if (k < 0 && k != PCRE2_ERROR_NOMATCH) break;
+        size_t next = k >= 0 ? o[0] : limit; /* an empty match cuts nothing: go on behind it */
+        if (next >= n) return 0;
+        if (r->kind == TOK_RE_BYTES) next++;
+        else next = char_start(p, next), (void)tok_utf8_get(p, &next);
+        if (!in_time(m, next - at)) break;
+        at = next;
     }
-    return 0;
+    if (at >= n) return 0;
+    pare_fail(d, PARE_ERR_INPUT, NULL, "pattern", "the tokenizer's regular expression takes too long on this text");
+    return -1;
 }
 
 void tok_matcher_free(tok_matcher *m) {

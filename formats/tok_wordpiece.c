@@ -3,17 +3,14 @@
  * WordPiece (Devlin et al. 2018): greedy, longest piece first; a word with no full cover is one unk. */
 #include "formats/tok_internal.h"
 
-#define HASHES 256
+#define HASHES TOK_TEXT_MAX
 
 /* Hashes of all prefixes are taken in one pass, then tried longest first. */
 int32_t tok_longest(const tok_vocab *v, pare_str head, const char *p, size_t n, size_t *len) {
     size_t max = v->max_bytes > head.n ? v->max_bytes - head.n : 0;
     uint64_t h[HASHES], base = tok_hash_more(TOK_HASH0, head.p, head.n);
     if (max > n) max = n;
-    for (; max > HASHES; max--) { /* rare: a token that long; hash each prefix anew */
-        int32_t id = tok_vocab_find_hashed(v, tok_hash_more(base, p, max), head.p, head.n, p, max);
-        if (id >= 0) return *len = max, id;
-    }
+    if (max > HASHES) max = HASHES; /* longer tokens were refused */
     for (size_t k = 0; k < max; k++) h[k] = base = tok_hash_more(base, p + k, 1);
     for (size_t k = max; k > 0; k--) {
         if (k < n && ((unsigned char)p[k] & 0xC0) == 0x80) continue; /* inside a character */

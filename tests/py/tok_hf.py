@@ -24,6 +24,8 @@ CASED_B = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo
 TEKKEN = CASED_A + "|" + CASED_B + r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 S_ = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 GPT4O = CASED_A + S_ + "|" + CASED_B + S_ + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+DEEPSEEK3 = (r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^""" + "\r\n" + r"""\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+["""
+             + "\r\n" + r"]*|\s*[" + "\r\n" + r"]+|\s+(?!\S)|\s+")
 
 # Blocks that were complete before Unicode 14, so that no side's tables are too old to know them.
 BLOCKS = [(0x20, 0x7E), (0xA1, 0x17F), (0x370, 0x373), (0x391, 0x3A1), (0x3A3, 0x3FF), (0x400, 0x4FF), (0x531, 0x556), (0x5D0, 0x5EA),
@@ -191,8 +193,7 @@ def cases(folder, files):
         "gpt4o": bpe(seq(split(GPT4O), raw), dec=byte),
         "falcon": bpe(seq(P.Punctuation("contiguous"), B(), P.Digits(), split("[0-9][0-9][0-9]")), dec=byte),
         "deepseek3": bpe(seq(split(r"\p{N}{1,3}"), split("[一-龥぀-ゟ゠-ヿ]+"),
-                             split(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-                                   r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"), raw), dec=byte),
+                             split(DEEPSEEK3), raw), dec=byte),
         "llama2": bpe(None, norm=N.Sequence([N.Prepend("▁"), N.Replace(" ", "▁")]), dec=meta, bytes_alphabet=False, post=template,
                       byte_fallback=True, fuse_unk=True, unk_token="<unk>", size=1500),
         "metaspace_first": bpe(P.Metaspace("▁", "first"), dec=decoders.Metaspace("▁", "first"), bytes_alphabet=False, unk_token="<unk>",
@@ -244,7 +245,7 @@ def main():
         with open(train_file, "w") as f:
             f.write(read("wiki.utf8", 300000) + read("code.utf8", 150000) + multilingual(60000, 1))
     long = os.environ.get("LONG")
-    n = 1 << 20 if long else 1 << 18
+    n = 1 << 19 if long else 1 << 16
     texts = (chunks(read("c4.utf8", n), 1) + chunks(read("code.utf8", n), 2) + chunks(multilingual(n, 3), 3) + PHRASES
              + ["", " ", "a", "\n", "\x00", "<s>", " <s>", "▁", "a" * 5000, "ab " * 2000, "\u0301" * 3000, " " * 3000, "hello<s>world</s> x"])
     whole = [read("c4.utf8", 1 << 20), read("code.utf8", 1 << 20), multilingual(1 << 20, 4)]

@@ -3,7 +3,8 @@
  * Tokenizer behind a pipe, for comparisons with what others compute. tok_dump PATH encode|decode FLAGS [REPEAT]
  * PATH is a tokenizer.json, a folder or a GGUF. encode: records of u32 length + bytes in, u32 count + i32 ids out.
  * decode: the other way round. Little endian. REPEAT > 0 repeats the encoding and tells the time on stderr.
- * tok_dump PATH gguf VOCAB_SIZE prints the GGUF view; tok_dump PATH differ OTHER compares two vocabularies. */
+ * tok_dump PATH gguf VOCAB_SIZE prints the GGUF view; tok_dump PATH differ OTHER compares two vocabularies, size -
+ * prints the number of ids. */
 #include "core/alloc.h"
 #include "core/log.h"
 #include "formats/tokenizer.h"
@@ -127,6 +128,7 @@ int main(int argc, char **argv) {
     if (argc > 4) fprintf(stderr, "open %.3f s\n", pare_now_s() - t0);
     if (!strcmp(argv[2], "encode")) rc = encode(t, (unsigned)atoi(argv[3]), argc > 4 ? atoi(argv[4]) : 0, &d);
     else if (!strcmp(argv[2], "decode")) rc = decode(t);
+    else if (!strcmp(argv[2], "size")) rc = printf("%zu\n", pare_tokenizer_describe(t)->vocab) < 0;
     else if (!strcmp(argv[2], "gguf")) rc = view(t, (size_t)atoll(argv[3]), &d);
     else if (!strcmp(argv[2], "differ")) {
         int64_t at;
