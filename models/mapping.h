@@ -70,4 +70,11 @@ void pare_meta_array(pare_meta_list *l, const char *key, pare_meta_type type, co
 /* The GGUF keys of a Hugging Face source: architecture, tokenizer, chat template. */
 pare_status pare_gguf_metadata(const pare_source *s, pare_mapping *m, pare_diag *d);
 
+/* The small files of a folder made from a GGUF source: config.json, tokenizer, modules of sentence encoders. */
+struct json_t;
+pare_status pare_hf_files(const pare_source *s, pare_mapping *m, pare_diag *d);
+pare_status pare_hf_tokenizer(const pare_source *s, pare_mapping *m, pare_diag *d);
+pare_status pare_hf_add_file(pare_mapping *m, const char *name, struct json_t *j,
+                             pare_diag *d); /* takes j, static name */
+
 #endif
