@@ -164,7 +164,8 @@ typedef struct pare_job_totals {
     size_t tensors, quantized, fallbacks, dropped;
     uint64_t weights, bytes_in, bytes_out; /* tensor data only */
     double bits_per_weight;
-    double work_s, check_s, sync_s; /* after pare_job_run: reading, computing and writing; reading back; the disk's sync */
+    double work_s, check_s,
+        sync_s; /* after pare_job_run: reading, computing and writing; reading back; the disk's sync */
 } pare_job_totals;
 
 /* out may be NULL when only the plan is wanted. *job is the caller's. */

@@ -48,7 +48,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap) {
          "\"decoder\":{\"type\":\"ByteLevel\"},\"post_processor\":{\"type\":\"RobertaProcessing\",\"sep\":[\"b\",2],"
          "\"cls\":[\"a\",1]}," BPE "}",
          "{" ADDED "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true,"
-                   "\"strip_accents\":null,"
+         "\"strip_accents\":null,"
          "\"lowercase\":true},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"decoder\":{\"type\":\"WordPiece\","
          "\"prefix\":\"##\"},"
          "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"##b\":2,\"!\":3,"
