@@ -46,8 +46,9 @@ static bool move_scale(const pare_qtype *from, const pare_qtype *to, const uint8
     if (to == &pare_qtype_f32) memcpy(dst, &v, 4), back = v;
     else if (to == &pare_qtype_f16) h = pare_f32_to_f16(v), memcpy(dst, &h, 2), back = pare_f16_to_f32(h);
     else h = pare_f32_to_bf16(v), memcpy(dst, &h, 2), back = pare_bf16_to_f32(h);
-    return memcmp(&v, &back, sizeof v) ==
-           0; /* NOLINT(bugprone-suspicious-memory-comparison): the sign of zero counts */
+    uint32_t a, b; /* by bits: the sign of zero counts */
+    memcpy(&a, &v, 4), memcpy(&b, &back, 4);
+    return a == b;
 }
 
 bool pare_regroup_rows(const pare_qtype *from, const pare_qtype *to, const void *src, void *dst, size_t rows,

@@ -81,13 +81,10 @@ static const char *const control_names[] = {"<|eot_id|>",
                                             TOK_META "<PRE>",
                                             "<|code_prefix|>",
                                             "<|prefix|>",
-                                            "<\xEF\xBD\x9C"
-                                            "fim\xE2\x96\x81"
+                                            "<｜fim\xE2\x96\x81"
                                             "begin\xEF\xBD\x9C>",
-                                            "<\xEF\xBD\x9C"
-                                            "fim\xE2\x96\x81hole\xEF\xBD\x9C>",
-                                            "<\xEF\xBD\x9C"
-                                            "fim\xE2\x96\x81"
+                                            "<｜fim\xE2\x96\x81hole\xEF\xBD\x9C>",
+                                            "<｜fim\xE2\x96\x81"
                                             "end\xEF\xBD\x9C>",
                                             "<|fim_suffix|>",
                                             "<fim-suffix>",
