@@ -11,10 +11,11 @@
 #include <assert.h>
 #include <string.h>
 
-#define FEW        3
-#define MANY_STEP  516 /* tokens per item: a prompt batch of 512 in whole tiles */
-#define ROWS_STEP  32  /* stored rows per item, few tokens */
-#define EXPAND_FOR 16  /* rows expanded before they are interleaved */
+#define FEW         3
+#define MANY_STEP   516 /* tokens per item: a prompt batch of 512 in whole tiles */
+#define MANY_PANELS 4   /* panels per item */
+#define ROWS_STEP   32  /* stored rows per item, few tokens */
+#define EXPAND_FOR  16  /* rows expanded before they are interleaved */
 
 typedef struct i8_job {
     const pare_mm_table *t;
@@ -23,7 +24,7 @@ typedef struct i8_job {
     const uint8_t *w;
     const float *x;
     float *y;
-    int64_t m, n, tiles, slabs, m_step, n_panels;
+    int64_t m, n, tiles, slabs, m_step, n_panels, per_item, n_groups;
     char *rows;         /* prepared activation rows */
     pare_i8_tile *tile; /* [slabs][tiles] */
     pare_row_fn *row;   /* straight from storage, or NULL */
@@ -85,38 +86,52 @@ static void few_item(void *ctx, size_t item) {
     }
 }
 
-/* The slab at column c of stored rows j0 .. j0+n as a panel; missing rows repeat the last one. */
+/* The slab at column c of stored rows j0 .. j0+n as a panel; missing rows repeat the last one. What the next slab will
+ * want is asked for now: rows lie far apart, and no hardware prefetcher follows 32 of them. */
 static void make_panel(const i8_job *g, int64_t j0, int n, size_t c, pare_i8_panel *p) {
     pare_i8_slab slabs[EXPAND_FOR];
     size_t len = g->s.k - c < PARE_I8_SLAB ? g->s.k - c : PARE_I8_SLAB;
+    size_t slab_bytes = g->s.row_bytes * PARE_I8_SLAB / g->s.k, next = (c / PARE_I8_SLAB + 1) * slab_bytes;
     for (int r0 = 0; r0 < PARE_I8_ROWS; r0 += EXPAND_FOR) {
         for (int r = 0; r < EXPAND_FOR; r++) {
-            int at = r0 + r < n ? r0 + r : n - 1;
-            g->t->expand(&g->s, g->w + (size_t)(j0 + at) * g->s.row_bytes, c, len, &slabs[r]);
+            const uint8_t *row = g->w + (size_t)(j0 + (r0 + r < n ? r0 + r : n - 1)) * g->s.row_bytes;
+            g->t->expand(&g->s, row, c, len, &slabs[r]);
+            for (size_t b = 0; b < slab_bytes && next + b < g->s.row_bytes; b += 64)
+                __builtin_prefetch(row + next + b, 0, 2);
         }
         g->t->panel_i8(slabs, r0, p);
     }
 }
 
+/* All tokens of the item meet the panel of stored rows j0 .. j0+n at slab `slab`. */
+static void pass_panel(const i8_job *g, int64_t j0, int n, int64_t slab, int64_t i0, int64_t i1, float *c) {
+    pare_i8_panel panel;
+    size_t first = (size_t)slab * PARE_I8_SLAB;
+    pare_i8_shape shape = shape_of(g, first);
+    make_panel(g, j0, n, first, &panel);
+    const pare_i8_tile *tile = &g->tile[slab * g->tiles + i0 / PARE_I8_TOKENS];
+    for (int64_t i = i0; i < i1; i += PARE_I8_TOKENS, c += PARE_I8_TOKENS * PARE_I8_ROWS, tile++)
+        g->t->gemm_i8(&shape, &panel, tile, (int)(i1 - i < PARE_I8_TOKENS ? i1 - i : PARE_I8_TOKENS), c, slab > 0);
+}
+
+/* A slab of all tokens stays in L2 while the panels of the item pass over it. */
 static void many_item(void *ctx, size_t item) {
     const i8_job *g = ctx;
-    int64_t j0 = (int64_t)item % g->n_panels * PARE_I8_ROWS, i0 = (int64_t)item / g->n_panels * g->m_step;
+    int64_t p0 = (int64_t)item % g->n_groups * g->per_item, i0 = (int64_t)item / g->n_groups * g->m_step;
     int64_t i1 = i0 + g->m_step < g->m ? i0 + g->m_step : g->m;
-    int n = (int)(g->n - j0 < PARE_I8_ROWS ? g->n - j0 : PARE_I8_ROWS);
-    _Alignas(64) float c[MANY_STEP * PARE_I8_ROWS];
-    pare_i8_panel panel;
-    for (int64_t slab = 0; slab < g->slabs; slab++) {
-        size_t first = (size_t)slab * PARE_I8_SLAB;
-        pare_i8_shape shape = shape_of(g, first);
-        make_panel(g, j0, n, first, &panel);
-        for (int64_t i = i0; i < i1; i += PARE_I8_TOKENS) {
-            int tokens = (int)(i1 - i < PARE_I8_TOKENS ? i1 - i : PARE_I8_TOKENS);
-            g->t->gemm_i8(&shape, &panel, &g->tile[slab * g->tiles + i / PARE_I8_TOKENS], tokens,
-                          c + (i - i0) * PARE_I8_ROWS, slab > 0);
+    int64_t panels = g->n_panels - p0 < g->per_item ? g->n_panels - p0 : g->per_item;
+    _Alignas(64) float c[MANY_PANELS][MANY_STEP * PARE_I8_ROWS];
+    for (int64_t slab = 0; slab < g->slabs; slab++)
+        for (int64_t p = 0; p < panels; p++) {
+            int64_t j0 = (p0 + p) * PARE_I8_ROWS;
+            pass_panel(g, j0, (int)(g->n - j0 < PARE_I8_ROWS ? g->n - j0 : PARE_I8_ROWS), slab, i0, i1, c[p]);
         }
-    }
+    int64_t j0 = p0 * PARE_I8_ROWS;
     for (int64_t i = i0; i < i1; i++)
-        memcpy(g->y + i * g->n + j0, c + (i - i0) * PARE_I8_ROWS, (size_t)n * sizeof(float));
+        for (int64_t p = 0; p < panels; p++) {
+            int64_t at = j0 + p * PARE_I8_ROWS, w = g->n - at < PARE_I8_ROWS ? g->n - at : PARE_I8_ROWS;
+            memcpy(g->y + i * g->n + at, c[p] + (i - i0) * PARE_I8_ROWS, (size_t)w * sizeof(float));
+        }
 }
 
 void pare_matmul_i8(const pare_i8_source *s, const void *w, int64_t n, const float *x, float *y, int64_t m,
@@ -142,5 +157,9 @@ void pare_matmul_i8(const pare_i8_source *s, const void *w, int64_t n, const flo
     g.n_panels = (n + PARE_I8_ROWS - 1) / PARE_I8_ROWS;
     g.m_step = m < MANY_STEP ? g.tiles * PARE_I8_TOKENS : MANY_STEP;
     if (g.n_panels < 8 && m > 96) g.m_step = 96;
-    pare_parallel((size_t)(g.n_panels * ((m + g.m_step - 1) / g.m_step)), 1, many_item, &g);
+    /* how items are cut changes no sum, so it may follow the number of threads */
+    g.per_item = g.n_panels / (4 * pare_threads());
+    g.per_item = g.per_item < 1 ? 1 : g.per_item > MANY_PANELS ? MANY_PANELS : g.per_item;
+    g.n_groups = (g.n_panels + g.per_item - 1) / g.per_item;
+    pare_parallel((size_t)(g.n_groups * ((m + g.m_step - 1) / g.m_step)), 1, many_item, &g);
 }
