@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_GROUPS = 16 };
@@ -133,18 +134,42 @@ static const char *dtype_word(const pare_job *job) {
     return n[0] >= n[1] && n[0] >= n[2] ? "float16" : n[1] >= n[2] ? "bfloat16" : "float32";
 }
 
-pare_status pare_job_config(pare_job *job, pare_diag *d) {
-    json_t *q = job->hold == PARE_HOLD_GPTQ ? gptq_config(job) : ct_config(job);
+/* The shortest text that reads back as the same numbers: 15 digits do for nearly every config, 17 for all. */
+static char *dump(const pare_job *job, const json_t *j, size_t indent) {
+    char *text = json_dumps(j, JSON_INDENT(indent) | JSON_REAL_PRECISION(15));
+    json_t *back = text ? json_loads(text, 0, NULL) : NULL;
+    if (text && !json_equal(back, j)) {
+        free(text);
+        text = json_dumps(j, JSON_INDENT(indent));
+    }
+    json_decref(back);
+    char *copy = text ? pare_arena_strndup(job->arena, text, strlen(text)) : NULL;
+    free(text); /* jansson's */
+    return copy;
+}
+
+static pare_status write_config(pare_job *job, json_t *q, pare_diag *d) {
     json_t *config = job->map->config;
+    if (!config && q && job->kind == PARE_SOURCE_FOLDER) config = job->map->config = json_object();
     if (config) {
         const char *key = json_object_get(config, "dtype") ? "dtype" : "torch_dtype";
         json_object_set_new(config, key, json_string(dtype_word(job)));
         json_object_del(config, "quantization_config");
         if (q) json_object_set(config, "quantization_config", q);
-        job->config_text = json_dumps(config, JSON_INDENT(2));
+        job->config_text = dump(job, config, 2);
+        if (!job->config_text) return pare_fail(d, PARE_ERR_NOMEM, NULL, "config.json", "no memory");
     }
-    if (q && job->hold == PARE_HOLD_GPTQ) job->quant_text = json_dumps(q, JSON_INDENT(2));
+    if (!q) return PARE_OK;
+    char *text = dump(job, q, job->kind == PARE_SOURCE_FOLDER ? 2 : 0);
+    if (!text) return pare_fail(d, PARE_ERR_NOMEM, NULL, "quantization_config", "no memory");
+    if (job->kind == PARE_SOURCE_SAFETENSORS) pare_meta_text(&job->meta, "quantization_config", text, strlen(text));
+    else if (job->hold == PARE_HOLD_GPTQ) job->quant_text = text;
+    return job->meta.nomem ? pare_fail(d, PARE_ERR_NOMEM, NULL, "quantization_config", "no memory") : PARE_OK;
+}
+
+pare_status pare_job_config(pare_job *job, pare_diag *d) {
+    json_t *q = job->hold == PARE_HOLD_GPTQ ? gptq_config(job) : ct_config(job);
+    pare_status s = write_config(job, q, d);
     json_decref(q);
-    if (config && !job->config_text) return pare_fail(d, PARE_ERR_NOMEM, NULL, "config.json", "no memory");
-    return PARE_OK;
+    return s;
 }

@@ -103,8 +103,6 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
 void pare_job_close(pare_job **jp) {
     pare_job *job = jp ? *jp : NULL;
     if (!job) return;
-    free(job->config_text); /* from jansson, whose memory is the C library's */
-    free(job->quant_text);
     pare_mapping_close(&job->map);
     pare_source_close(&job->src);
     pare_arena_free(&job->arena);

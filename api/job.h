@@ -40,7 +40,7 @@ struct pare_job {
     pare_out_tensor *out;
     pare_meta_list meta;
     double work_s, check_s, sync_s; /* after run */
-    char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json */
+    char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json; in the arena */
 };
 
 /* ---- api/job.c: opening is shared; the caller then sets t[i].to and finishes the layout ---- */

@@ -111,6 +111,21 @@ static pare_status read_by_content(pare_source_impl *im, const char *path, pare_
                      memcmp(head, "PK\3\4", 4) == 0 ? " (this is a zip archive)" : "");
 }
 
+/* A lone .safetensors file that pare quantized carries what config.json would say in its own metadata. */
+static pare_status assemble_alone(pare_source_impl *im, pare_diag *d) {
+    const pare_meta *m = NULL;
+    for (size_t i = 0; im->s.kind == PARE_SOURCE_SAFETENSORS && !im->s.config && i < im->s.n_meta; i++)
+        if (strcmp(im->s.meta[i].key, "quantization_config") == 0) m = &im->s.meta[i];
+    if (!m || m->type != PARE_META_STR) return PARE_OK;
+    json_t *q = NULL;
+    PARE_TRY(pare_json_parse(m->v.str.p, m->v.str.n, im->s.path, 0, &q, d));
+    im->s.config = json_pack("{s:o}", "quantization_config", q);
+    pare_status s = im->s.config ? pare_quantized_assemble(im, d) : pare_source_nomem(im, d);
+    json_decref(im->s.config);
+    im->s.config = NULL; /* the architecture is still unknown */
+    return s;
+}
+
 static pare_status finish(pare_source_impl *im, pare_diag *d) {
     size_t dup;
     if (pare_name_index_build(&im->by_name, im->raw, sizeof *im->raw, im->n_raw, &dup) != PARE_OK)
@@ -122,6 +137,7 @@ static pare_status finish(pare_source_impl *im, pare_diag *d) {
     im->s.tensors = im->raw;
     im->s.n_tensors = im->n_raw;
     if (im->s.config && json_object_get(im->s.config, "quantization_config")) PARE_TRY(pare_quantized_assemble(im, d));
+    PARE_TRY(assemble_alone(im, d));
     if (pare_name_index_build(&im->by_name, im->s.tensors, sizeof *im->s.tensors, im->s.n_tensors, &dup) != PARE_OK ||
         pare_name_index_build(&im->by_key, im->s.meta, sizeof *im->s.meta, im->s.n_meta, &dup) != PARE_OK)
         return pare_source_nomem(im, d);
