@@ -181,7 +181,7 @@ pare_status pare_detokenize(const pare_tokenizer *t, const int64_t *ids, size_t 
                             size_t *cap) {
     state st = {.first = *buf == NULL};
     tok_text o = {*buf, *n, *cap};
-    bool ok = true;
+    bool ok = tok_text_reserve(&st.a, 1) && tok_text_reserve(&st.b, 1);
     for (size_t i = 0; ok && i < n_ids; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= t->vocab.n || !t->vocab.text[ids[i]].p) continue;
         ok = t->gguf ? gguf_token(t, ids[i], &st, &o) : hf_token(t, ids[i], &st, &o);
