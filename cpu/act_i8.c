@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Activations made ready for integer kernels: rounded rows with their sums, and tiles of six rows by one slab. */
+ * Activations made ready for integer kernels: rounded rows with their sums, and tiles of six or sixteen rows by
+ * one slab. */
 #include "cpu/matmul_kernels.h"
 
 #include <math.h>
@@ -91,16 +92,16 @@ void pare_i8_act_make(const pare_i8_source *s, pare_act_rule rule, const float *
 }
 
 /* Sums per group: 16, 32 or 256 columns are 1, 2 or 16 of the 16-column entries. */
-static void tile_sums(const pare_i8_source *s, const pare_i8_shape *shape, const pare_i8_act *row, size_t first, int t,
-                      pare_i8_tile *out) {
+static void tile_sums(const pare_i8_source *s, const pare_i8_shape *shape, const pare_i8_act *row, size_t first,
+                      int32_t *start, float *extra, size_t ld) {
     size_t per = (size_t)shape->group / 16;
     for (size_t g = 0; g < 16 / per; g++) {
         int32_t sum = 0;
         float scaled = 0;
         for (size_t j = 0; j < per; j++)
             sum += row->sum[first / 16 + g * per + j], scaled += row->scaled_sum[first / 16 + g * per + j];
-        out->start[g][t] = -s->offset * sum;
-        out->extra[g][t] = shape->by_slab ? (float)sum : scaled;
+        start[g * ld] = -s->offset * sum;
+        extra[g * ld] = shape->by_slab ? (float)sum : scaled;
     }
 }
 
@@ -112,6 +113,16 @@ void pare_i8_tile_make(const pare_i8_source *s, const pare_i8_shape *shape, cons
             memcpy(out->codes[b][t], rows[t].codes + first + 32 * b, 32);
             out->scale[b][t] = rows[t].scale[first / 16 + 2 * b];
         }
-        tile_sums(s, shape, &rows[t], first, t, out);
+        tile_sums(s, shape, &rows[t], first, &out->start[0][t], &out->extra[0][t], PARE_I8_TOKENS);
+    }
+}
+
+void pare_i8_tall_make(const pare_i8_source *s, const pare_i8_shape *shape, const pare_i8_act *rows, int tokens,
+                       size_t first, pare_i8_tall *out) {
+    if (tokens < PARE_I8_TALL) memset(out, 0, sizeof *out);
+    for (int t = 0; t < tokens; t++) {
+        memcpy(out->codes[t], rows[t].codes + first, PARE_I8_SLAB);
+        for (size_t b = 0; b < PARE_I8_SLAB / 32; b++) out->scale[b][t] = rows[t].scale[first / 16 + 2 * b];
+        tile_sums(s, shape, &rows[t], first, &out->start[0][t], &out->extra[0][t], PARE_I8_TALL);
     }
 }

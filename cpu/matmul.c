@@ -10,7 +10,9 @@
 #include <assert.h>
 #include <string.h>
 
-#define FEW 4 /* up to so many tokens: row by row dot products instead of panels */
+#define TERMS_FROM   16 /* tokens from which tiles of bf16 terms pay */
+#define TERMS_PANELS 2  /* panels per item of them */
+#define FEW          4  /* up to so many tokens: row by row dot products instead of panels */
 
 typedef struct mm_job {
     const pare_mm_table *t;
@@ -90,6 +92,49 @@ static void panel_item(void *ctx, size_t item) {
     }
 }
 
+/* bf16 terms that hold any value of the format's decode. */
+static int terms_of(const pare_qtype *qt) {
+    const pare_qtype *t = qt->int_format ? qt->int_format->scale_type : qt; /* what products are rounded to */
+    return t == &pare_qtype_bf16 ? 1 : t == &pare_qtype_f16 ? 2 : 3;
+}
+
+/* Rows j0 .. j0+n, columns k0 .. k0+kc, as one panel. */
+static void terms_panel(const mm_job *g, int64_t j0, int n, int64_t k0, int64_t kc, int terms, pare_terms_panel *p) {
+    _Alignas(64) float row[PARE_MM_SLAB], pairs[3][16][PARE_MM_SLAB / 2];
+    for (int c = 0; c < n; c += 16) {
+        int nc = n - c < 16 ? n - c : 16;
+        for (int r = 0; r < nc; r++) {
+            decode_part(g, j0 + c + r, (size_t)k0, (size_t)kc, row);
+            g->t->terms(row, kc, terms, (uint16_t *)(void *)pairs[0][r], 16 * PARE_MM_SLAB);
+        }
+        for (int t = 0; t < terms; t++)
+            g->t->panel_f32(pairs[t][0], PARE_MM_SLAB / 2, (kc + 31) / 32 * 16, nc, p->pairs[t][0] + c);
+    }
+}
+
+/* Many tokens with bf16 tiles: 128 rows decoded to terms, all tokens of the item passing over each slab. */
+static void terms_item(void *ctx, size_t item) {
+    const mm_job *g = ctx;
+    int64_t j0 = (int64_t)item % g->n_panels * TERMS_PANELS * PARE_F32_COLS,
+            i0 = (int64_t)item / g->n_panels * g->m_step;
+    int64_t i1 = i0 + g->m_step < g->m ? i0 + g->m_step : g->m;
+    int n = (int)(g->n - j0 < TERMS_PANELS * PARE_F32_COLS ? g->n - j0 : TERMS_PANELS * PARE_F32_COLS);
+    int w_terms = terms_of(g->w->type), x_terms = g->rule == PARE_RULE_BF16 ? 1 : g->rule == PARE_RULE_F16 ? 2 : 3;
+    pare_terms_panel panels[TERMS_PANELS];
+    if (n % 32 && n % 32 <= 16) /* tiles come in pairs */
+        for (int t = 0; t < w_terms; t++)
+            for (int k = 0; k < PARE_MM_SLAB / 2; k++)
+                memset(panels[n / PARE_F32_COLS].pairs[t][k] + n % PARE_F32_COLS / 32 * 32 + 16, 0, 64);
+    for (int64_t k0 = 0; k0 < g->k; k0 += PARE_MM_SLAB) {
+        int64_t kc = g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB;
+        for (int c = 0; c < n; c += PARE_F32_COLS)
+            terms_panel(g, j0 + c, n - c < PARE_F32_COLS ? n - c : PARE_F32_COLS, k0, kc, w_terms,
+                        &panels[c / PARE_F32_COLS]);
+        g->t->gemm_terms(kc, g->x + i0 * g->k + k0, g->k, i1 - i0, x_terms, panels, w_terms, g->y + i0 * g->n + j0,
+                         g->n, n, k0 > 0);
+    }
+}
+
 size_t pare_matmul_stored_workspace(const pare_tensor *w, int64_t m, pare_act_round act) {
     pare_act_rule rule = pare_act_rule_for(w->type, act);
     pare_i8_source s;
@@ -120,9 +165,11 @@ void pare_matmul_stored(const pare_tensor *w, const float *x, float *y, int64_t 
         pare_parallel((size_t)m, 4, round_item, &g);
         g.x = g.rounded;
     }
-    g.n_panels = (g.n + PARE_F32_COLS - 1) / PARE_F32_COLS;
+    bool terms = g.t->gemm_terms && m >= TERMS_FROM;
+    int64_t cols = terms ? TERMS_PANELS * PARE_F32_COLS : PARE_F32_COLS;
+    g.n_panels = (g.n + cols - 1) / cols;
     g.m_step = m < 384 ? m : 384;
     if (g.n_panels < 8 && m > 96) g.m_step = 96;
     if (m <= FEW) pare_parallel((size_t)g.n_panels, 1, dot_item, &g);
-    else pare_parallel((size_t)(g.n_panels * ((m + g.m_step - 1) / g.m_step)), 1, panel_item, &g);
+    else pare_parallel((size_t)(g.n_panels * ((m + g.m_step - 1) / g.m_step)), 1, terms ? terms_item : panel_item, &g);
 }

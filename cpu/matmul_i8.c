@@ -12,8 +12,9 @@
 #include <string.h>
 
 #define FEW         3
-#define MANY_STEP   516 /* tokens per item: a prompt batch of 512 in whole tiles */
+#define MANY_STEP   528 /* tokens per item: a prompt batch of 512 in whole tiles, of six or sixteen */
 #define MANY_PANELS 4   /* panels per item */
+#define TALL_FROM   16  /* tokens from which tall tiles pay */
 #define ROWS_STEP   32  /* stored rows per item, few tokens */
 #define EXPAND_FOR  16  /* rows expanded before they are interleaved */
 
@@ -25,19 +26,28 @@ typedef struct i8_job {
     const float *x;
     float *y;
     int64_t m, n, tiles, slabs, m_step, n_panels, per_item, n_groups;
-    char *rows;         /* prepared activation rows */
-    pare_i8_tile *tile; /* [slabs][tiles] */
-    pare_row_fn *row;   /* straight from storage, or NULL */
+    char *rows;       /* prepared activation rows */
+    char *tile;       /* [slabs][tiles] of pare_i8_tile, or pare_i8_tall; NULL for few tokens */
+    int height;       /* tokens per tile */
+    pare_row_fn *row; /* straight from storage, or NULL */
 } i8_job;
 
-static size_t tiles_bytes(size_t k, int64_t m) {
-    size_t tiles = (size_t)(m + PARE_I8_TOKENS - 1) / PARE_I8_TOKENS;
-    return tiles * ((k + PARE_I8_SLAB - 1) / PARE_I8_SLAB) * sizeof(pare_i8_tile);
+static size_t tiles_bytes(size_t k, int64_t m, int height) {
+    size_t tiles = (size_t)((m + height - 1) / height);
+    return tiles * ((k + PARE_I8_SLAB - 1) / PARE_I8_SLAB) *
+           (height == PARE_I8_TALL ? sizeof(pare_i8_tall) : sizeof(pare_i8_tile));
+}
+
+static void *tile_at(const i8_job *g, int64_t slab, int64_t tile) {
+    size_t bytes = g->height == PARE_I8_TALL ? sizeof(pare_i8_tall) : sizeof(pare_i8_tile);
+    return g->tile + (size_t)(slab * g->tiles + tile) * bytes;
 }
 
 size_t pare_matmul_i8_workspace(const pare_i8_source *s, int64_t m) {
     size_t rows = (size_t)m * pare_i8_act_bytes(s->k);
-    return m <= FEW ? rows : rows + tiles_bytes(s->k, m);
+    if (m <= FEW) return rows;
+    size_t low = tiles_bytes(s->k, m, PARE_I8_TOKENS), tall = m < TALL_FROM ? 0 : tiles_bytes(s->k, m, PARE_I8_TALL);
+    return rows + (low > tall ? low : tall);
 }
 
 static pare_i8_shape shape_of(const i8_job *g, size_t first) {
@@ -52,17 +62,18 @@ static pare_i8_shape shape_of(const i8_job *g, size_t first) {
 
 static void *row_mem(const i8_job *g, int64_t i) { return g->rows + (size_t)i * pare_i8_act_bytes(g->s.k); }
 
-/* Rounds six rows; where panels follow, lays them out as tiles. */
+/* Rounds the rows of one tile; where panels follow, lays them out as tiles. */
 static void prepare_item(void *ctx, size_t item) {
     i8_job *g = ctx;
-    int64_t i0 = (int64_t)item * PARE_I8_TOKENS, n = g->m - i0 < PARE_I8_TOKENS ? g->m - i0 : PARE_I8_TOKENS;
-    pare_i8_act rows[PARE_I8_TOKENS];
+    int64_t i0 = (int64_t)item * g->height, n = g->m - i0 < g->height ? g->m - i0 : g->height;
+    pare_i8_act rows[PARE_I8_TALL];
     for (int64_t i = 0; i < n; i++)
         pare_i8_act_make(&g->s, g->rule, g->x + (i0 + i) * (int64_t)g->s.k, !g->tile, row_mem(g, i0 + i), &rows[i]);
     for (int64_t c = 0; g->tile && c < g->slabs; c++) {
         pare_i8_shape shape = shape_of(g, (size_t)c * PARE_I8_SLAB);
-        pare_i8_tile_make(&g->s, &shape, rows, (int)n, (size_t)c * PARE_I8_SLAB,
-                          &g->tile[c * g->tiles + (int64_t)item]);
+        void *tile = tile_at(g, c, (int64_t)item);
+        if (g->height == PARE_I8_TALL) pare_i8_tall_make(&g->s, &shape, rows, (int)n, (size_t)c * PARE_I8_SLAB, tile);
+        else pare_i8_tile_make(&g->s, &shape, rows, (int)n, (size_t)c * PARE_I8_SLAB, tile);
     }
 }
 
@@ -109,7 +120,11 @@ static void pass_panel(const i8_job *g, int64_t j0, int n, int64_t slab, int64_t
     size_t first = (size_t)slab * PARE_I8_SLAB;
     pare_i8_shape shape = shape_of(g, first);
     make_panel(g, j0, n, first, &panel);
-    const pare_i8_tile *tile = &g->tile[slab * g->tiles + i0 / PARE_I8_TOKENS];
+    if (g->height == PARE_I8_TALL) {
+        g->t->gemm_i8_tall(&shape, &panel, tile_at(g, slab, i0 / PARE_I8_TALL), (int)(i1 - i0), c, slab > 0);
+        return;
+    }
+    const pare_i8_tile *tile = tile_at(g, slab, i0 / PARE_I8_TOKENS);
     for (int64_t i = i0; i < i1; i += PARE_I8_TOKENS, c += PARE_I8_TOKENS * PARE_I8_ROWS, tile++)
         g->t->gemm_i8(&shape, &panel, tile, (int)(i1 - i < PARE_I8_TOKENS ? i1 - i : PARE_I8_TOKENS), c, slab > 0);
 }
@@ -145,9 +160,10 @@ void pare_matmul_i8(const pare_i8_source *s, const void *w, int64_t n, const flo
                 .m = m,
                 .n = n,
                 .rows = workspace,
-                .tiles = (m + PARE_I8_TOKENS - 1) / PARE_I8_TOKENS,
                 .slabs = (int64_t)(s->k + PARE_I8_SLAB - 1) / PARE_I8_SLAB};
-    if (m > FEW) g.tile = (pare_i8_tile *)(void *)(g.rows + (size_t)m * pare_i8_act_bytes(s->k));
+    g.height = g.t->gemm_i8_tall && m >= TALL_FROM ? PARE_I8_TALL : PARE_I8_TOKENS;
+    g.tiles = (m + g.height - 1) / g.height;
+    if (m > FEW) g.tile = g.rows + (size_t)m * pare_i8_act_bytes(s->k);
     g.row = pare_mm_row_kernel(g.t, s);
     pare_parallel((size_t)g.tiles, 1, prepare_item, &g);
     if (m <= FEW) {
@@ -155,7 +171,7 @@ void pare_matmul_i8(const pare_i8_source *s, const void *w, int64_t n, const flo
         return;
     }
     g.n_panels = (n + PARE_I8_ROWS - 1) / PARE_I8_ROWS;
-    g.m_step = m < MANY_STEP ? g.tiles * PARE_I8_TOKENS : MANY_STEP;
+    g.m_step = m < MANY_STEP ? g.tiles * g.height : MANY_STEP;
     if (g.n_panels < 8 && m > 96) g.m_step = 96;
     /* how items are cut changes no sum, so it may follow the number of threads */
     g.per_item = g.n_panels / (4 * pare_threads());

@@ -14,6 +14,7 @@
 #define PARE_I8_SLAB   256
 #define PARE_I8_ROWS   32  /* stored rows per panel */
 #define PARE_I8_TOKENS 6   /* tokens per tile */
+#define PARE_I8_TALL   16  /* tokens per tile of AMX */
 #define PARE_I8_PAD    512 /* activation rows are padded to this with zero codes, so that row kernels may overrun */
 
 typedef enum pare_i8_kind {
@@ -91,6 +92,14 @@ typedef struct pare_i8_tile {
     float extra[PARE_I8_SLAB / 16][PARE_I8_TOKENS];
 } pare_i8_tile;
 
+/* The same for AMX: a row of codes per token. */
+typedef struct pare_i8_tall {
+    _Alignas(64) int8_t codes[PARE_I8_TALL][PARE_I8_SLAB];
+    float scale[PARE_I8_SLAB / 32][PARE_I8_TALL];
+    int32_t start[PARE_I8_SLAB / 16][PARE_I8_TALL];
+    float extra[PARE_I8_SLAB / 16][PARE_I8_TALL];
+} pare_i8_tall;
+
 /* What kind of product: by_slab = activations have one scale per slab (or row) instead of one per 32 columns; then
  * scale and minimum are summed first and multiplied by it last. */
 typedef struct pare_i8_shape {
@@ -103,6 +112,11 @@ typedef struct pare_i8_shape {
  * equal: integer sums exactly, results within 1e-6 * sum of magnitudes */
 typedef void pare_gemm_i8_fn(const pare_i8_shape *s, const pare_i8_panel *w, const pare_i8_tile *x, int tokens,
                              float *c, bool accumulate);
+
+/* op: the same for any number of tokens: x has ceil(tokens / 16) tiles, c [16 * tiles][32] (rows past `tokens` are
+ * written too). equal: as gemm_i8 */
+typedef void pare_gemm_i8_tall_fn(const pare_i8_shape *s, const pare_i8_panel *w, const pare_i8_tall *x, int tokens,
+                                  float *c, bool accumulate);
 
 /* op: the product of one slab and the activations from column `first` on.  equal: as gemm_i8 */
 typedef float pare_dot_i8_fn(const pare_i8_source *s, const pare_i8_slab *w, const pare_i8_act *x, size_t first);
@@ -126,6 +140,9 @@ pare_i8_act pare_i8_act_at(size_t k, void *mem); /* the pointers again */
 /* Slab `first` of `tokens` prepared rows as a tile. */
 void pare_i8_tile_make(const pare_i8_source *s, const pare_i8_shape *shape, const pare_i8_act *rows, int tokens,
                        size_t first, pare_i8_tile *t);
+
+void pare_i8_tall_make(const pare_i8_source *s, const pare_i8_shape *shape, const pare_i8_act *rows, int tokens,
+                       size_t first, pare_i8_tall *t); /* up to 16 */
 
 /* ---- the frame: cpu/matmul_i8.c; arguments as in cpu/matmul.h ---- */
 void pare_matmul_i8(const pare_i8_source *s, const void *w, int64_t n, const float *x, float *y, int64_t m,

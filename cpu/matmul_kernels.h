@@ -27,6 +27,23 @@ typedef void pare_panel_f32_fn(const float *rows, int64_t ld, int64_t kc, int n,
 typedef void pare_gemm_f32_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col, const float *panel, float *c,
                               int64_t ldc, int m, int n, bool accumulate);
 
+/* op: x[k] = out[k] + out[ld + k] + ..., `terms` bf16 numbers from large to small, each the upper 16 bits of what is
+ * left (three make an f32 exactly); columns n up to the next multiple of 32 become 0. ld in elements. */
+typedef void pare_terms_fn(const float *x, int64_t n, int terms, uint16_t *out, size_t ld);
+
+/* 64 stored rows of a slab in bf16 terms. layout: [term][pair of columns][row], the pair in one word, first column low
+ */
+typedef struct pare_terms_panel {
+    _Alignas(64) float pairs[3][PARE_MM_SLAB / 2][PARE_F32_COLS];
+} pare_terms_panel;
+
+/* op: c[i][j] (+)= sum_k x[i][k] * w[j][k] over one slab (kc <= 256), i < m, j < n <= 64 * panels; x is f32 and cut
+ * into x_terms here. Of the products of terms those are summed whose indices (from 1) sum to 4 or less. equal: within
+ * 2e-6 * sum |x w| while both are finite and above 2^-102 or 0; terms and products below 2^-126 count as 0, and an
+ * infinity may come out as NaN */
+typedef void pare_gemm_terms_fn(int64_t kc, const float *x, int64_t ldx, int64_t m, int x_terms,
+                                const pare_terms_panel *w, int w_terms, float *c, int64_t ldc, int n, bool accumulate);
+
 /* op: per 16 codes their sum and scale * sum; n is a multiple of 256.  equal: exactly */
 typedef void pare_act_sums_fn(const int8_t *codes, const float *scale, size_t n, int32_t *sum, float *scaled);
 
@@ -40,6 +57,9 @@ typedef pare_row_fn pare_row_q4_0_fn, pare_row_q8_0_fn, pare_row_q4_k_fn, pare_r
 typedef struct pare_mm_table {
     pare_act_quant_fn *act_quant;
     pare_act_sums_fn *act_sums;
+    pare_gemm_i8_tall_fn *gemm_i8_tall; /* these three: NULL without AMX */
+    pare_terms_fn *terms;
+    pare_gemm_terms_fn *gemm_terms;
     pare_dot_f32_fn *dot_f32;
     pare_dot_f16_fn *dot_f16;
     pare_dot_bf16_fn *dot_bf16;
