@@ -4,6 +4,7 @@
 #include "tools/job_show.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static const char usage[] = "quantize MODEL -o OUT --to TARGET [options]\n\n"
                             "MODEL is a Hugging Face folder, a .safetensors or a .gguf file. TARGET is one of\n"
@@ -49,5 +50,7 @@ int pare_cmd_quantize(int argc, char **argv) {
     pare_job *job = NULL;
     pare_diag d = {0};
     pare_status s = pare_quantize_open(model, out, &o, &job, &d);
+    free(tensor.v);
+    free(keep.v);
     return s == PARE_OK ? pare_cli_job(&job, model, out, dry_run) : pare_cli_fail(s, &d);
 }

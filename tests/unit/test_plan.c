@@ -159,7 +159,8 @@ static void mixes_by_hand(void **state) {
 /* The three calls of the grid interface give the bytes of its fast path. */
 static void rtn_without_fast_path(void **state) {
     enum { ROWS = 3, COLS = 256 };
-    float w[ROWS * COLS];
+    float w[ROWS * COLS], importance[COLS];
+    for (int i = 0; i < COLS; i++) importance[i] = (float)(1 + i % 7);
     unsigned x = 1;
     for (int i = 0; i < ROWS * COLS; i++) x = x * 1664525u + 1013904223u, w[i] = (float)(int32_t)x / 2147483648.0f;
     size_t tried = 0;
@@ -170,9 +171,11 @@ static void rtn_without_fast_path(void **state) {
         uint8_t *a = malloc(ROWS * row), *b = malloc(ROWS * row);
         void *scratch = malloc(pare_rtn_steps_scratch_bytes(q, ROWS, COLS) + 64);
         memset(a, 1, ROWS * row), memset(b, 2, ROWS * row);
-        pare_rtn_encode(q, w, COLS, NULL, ROWS, COLS, a, row, NULL);
-        pare_rtn_steps(q, w, COLS, NULL, ROWS, COLS, b, row, scratch);
-        if (memcmp(a, b, ROWS * row) != 0) fail_msg("%s: fit, snap and pack differ from encode", q->name);
+        for (int k = 0; k < 2; k++) {
+            pare_rtn_encode(q, w, COLS, k ? importance : NULL, ROWS, COLS, a, row, NULL);
+            pare_rtn_steps(q, w, COLS, k ? importance : NULL, ROWS, COLS, b, row, scratch);
+            if (memcmp(a, b, ROWS * row) != 0) fail_msg("%s: fit, snap and pack differ from encode", q->name);
+        }
         free(a), free(b), free(scratch);
         tried++;
     }
