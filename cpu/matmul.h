@@ -12,7 +12,9 @@
  *         (code - zero) * scale without rounding that product to the scale's type.
  * pre:    K > 0 and storable (pare_qtype_fits); M, N >= 0; x and y 4-byte aligned; w anywhere; y overlaps nothing
  * equal:  every variant within 2e-6 * sum_k |r(x) w| of the scalar one and of the sum in double, where |w| counts a
- *         code's share and its minimum's apart; integer sums exactly; the same bytes at every thread count
+ *         code's share and its minimum's apart; integer sums exactly; the same bytes at every thread count.
+ *         With AMX, f32 activations and 16 tokens or more the bound asks for |x| and |w| above 2^-102 or 0 (tiles
+ *         flush denormals), and an infinity may come out as NaN
  * fails:  never
  * owns:   nothing; workspace is the caller's, pare_matmul_stored_workspace() bytes or more, 64-byte aligned */
 #ifndef PARE_CPU_MATMUL_H
