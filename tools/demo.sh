@@ -52,6 +52,6 @@ echo
 printf '%-14s %9s  %5s  %8s  %8s  %10s  %-18s %s\n' grid size smaller cosine rank neighbours gate where
 cat "$rows"
 echo
-echo ".gguf files load in llama.cpp; folders in transformers with compressed-tensors, and in vLLM."
+echo ".gguf files load in llama.cpp; folders in transformers with compressed-tensors."
 echo "Try: $pare run $D/minilm-int8.gguf --prompt 'a sentence'    $pare verify $D/minilm $D/minilm-int4"
 exit $failed
