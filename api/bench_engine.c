@@ -157,7 +157,7 @@ pare_status pare_bench_quantize(pare_bench_run *r, pare_diag *d) {
     return s;
 }
 
-/* The best of three runs: a prompt of n_prompt tokens, or n_decode tokens one by one from an empty cache. */
+/* The best of five runs: a prompt of n_prompt tokens, or n_decode tokens one by one from an empty cache. */
 static pare_status tokens_per_s(const char *path, int64_t n_prompt, int64_t n_decode, double *out, pare_diag *d) {
     pare_source *src = NULL;
     pare_lm *lm = NULL;
@@ -166,7 +166,7 @@ static pare_status tokens_per_s(const char *path, int64_t n_prompt, int64_t n_de
     pare_status s = ids ? pare_source_open(path, &src, d) : PARE_ERR_NOMEM;
     if (s == PARE_OK) s = pare_lm_open(src, &o, &lm, d);
     double best = 0;
-    for (int rep = 0; rep < 4 && s == PARE_OK; rep++) { /* the first run warms up */
+    for (int rep = 0; rep < 6 && s == PARE_OK; rep++) { /* the first run warms up */
         const pare_lm_info *info = pare_lm_describe(lm);
         for (int64_t i = 0; i < n; i++) ids[i] = (1 + i * 7919 + rep) % info->vocab;
         const float *logits;
@@ -192,7 +192,7 @@ static pare_status peer_speed(const engine *e, const char *path, int64_t n_promp
     snprintf(p, sizeof p, "%lld", (long long)n_prompt);
     snprintf(n, sizeof n, "%lld", (long long)n_decode);
     snprintf(t, sizeof t, "%d", pare_threads());
-    const char *argv[] = {"llama-bench", "-m", path, "-p", p, "-n", n, "-t", t, "-r", "3", "-o", "json", NULL};
+    const char *argv[] = {"llama-bench", "-m", path, "-p", p, "-n", n, "-t", t, "-r", "5", "-o", "json", NULL};
     pare_peer_run run;
     PARE_TRY(pare_bench_peer(e->r->opts.peer_bin, argv, &run, d));
     double ns = pare_bench_json_number(run.output, "\"samples_ns\""), many = (double)(n_prompt + n_decode);

@@ -15,7 +15,8 @@
 #define MANY_STEP   528 /* tokens per item: a prompt batch of 512 in whole tiles, of six or sixteen */
 #define MANY_PANELS 4   /* panels per item */
 #define TALL_FROM   16  /* tokens from which tall tiles pay */
-#define ROWS_STEP   32  /* stored rows per item, few tokens */
+#define ROWS_MOST   128 /* stored rows per item, few tokens */
+#define STREAMS     2   /* places of an item read side by side: memory answers them faster than one */
 #define EXPAND_FOR  16  /* rows expanded before they are interleaved */
 
 typedef struct i8_job {
@@ -25,7 +26,7 @@ typedef struct i8_job {
     const uint8_t *w;
     const float *x;
     float *y;
-    int64_t m, n, tiles, slabs, m_step, n_panels, per_item, n_groups;
+    int64_t m, n, tiles, slabs, m_step, n_panels, per_item, n_groups, rows_step;
     char *rows;       /* prepared activation rows */
     char *tile;       /* [slabs][tiles] of pare_i8_tile, or pare_i8_tall; NULL for few tokens */
     int height;       /* tokens per tile */
@@ -77,24 +78,28 @@ static void prepare_item(void *ctx, size_t item) {
     }
 }
 
+static void few_row(const i8_job *g, const pare_i8_act *x, int64_t r) {
+    const uint8_t *row = g->w + (size_t)r * g->s.row_bytes;
+    pare_i8_slab slab;
+    float sum[FEW] = {0};
+    if (g->row)
+        for (int64_t i = 0; i < g->m; i++) sum[i] = g->row(&g->s, row, &x[i]);
+    else
+        for (size_t c = 0; c < g->s.k; c += PARE_I8_SLAB) {
+            g->t->expand(&g->s, row, c, g->s.k - c < PARE_I8_SLAB ? g->s.k - c : PARE_I8_SLAB, &slab);
+            for (int64_t i = 0; i < g->m; i++) sum[i] += g->t->dot_i8(&g->s, &slab, &x[i], c);
+        }
+    for (int64_t i = 0; i < g->m; i++) g->y[i * g->n + r] = sum[i];
+}
+
 static void few_item(void *ctx, size_t item) {
     const i8_job *g = ctx;
-    int64_t first = (int64_t)item * ROWS_STEP, end = first + ROWS_STEP < g->n ? first + ROWS_STEP : g->n;
+    int64_t first = (int64_t)item * g->rows_step, end = first + g->rows_step < g->n ? first + g->rows_step : g->n;
+    int64_t part = (end - first + STREAMS - 1) / STREAMS;
     pare_i8_act x[FEW];
-    pare_i8_slab slab;
     for (int64_t i = 0; i < g->m; i++) x[i] = pare_i8_act_at(g->s.k, row_mem(g, i));
-    for (int64_t r = first; r < end; r++) {
-        const uint8_t *row = g->w + (size_t)r * g->s.row_bytes;
-        float sum[FEW] = {0};
-        if (g->row)
-            for (int64_t i = 0; i < g->m; i++) sum[i] = g->row(&g->s, row, &x[i]);
-        else
-            for (size_t c = 0; c < g->s.k; c += PARE_I8_SLAB) {
-                g->t->expand(&g->s, row, c, g->s.k - c < PARE_I8_SLAB ? g->s.k - c : PARE_I8_SLAB, &slab);
-                for (int64_t i = 0; i < g->m; i++) sum[i] += g->t->dot_i8(&g->s, &slab, &x[i], c);
-            }
-        for (int64_t i = 0; i < g->m; i++) g->y[i * g->n + r] = sum[i];
-    }
+    for (int64_t r = first; r < first + part; r++)
+        for (int64_t q = r; q < end; q += part) few_row(g, x, q);
 }
 
 /* The slab at column c of stored rows j0 .. j0+n as a panel; missing rows repeat the last one. What the next slab will
@@ -167,7 +172,9 @@ void pare_matmul_i8(const pare_i8_source *s, const void *w, int64_t n, const flo
     g.row = pare_mm_row_kernel(g.t, s);
     pare_parallel((size_t)g.tiles, 1, prepare_item, &g);
     if (m <= FEW) {
-        pare_parallel((size_t)((n + ROWS_STEP - 1) / ROWS_STEP), 1, few_item, &g);
+        g.rows_step = n / (8 * pare_threads()); /* how items are cut changes no sum */
+        g.rows_step = g.rows_step < 16 ? 16 : g.rows_step > ROWS_MOST ? ROWS_MOST : g.rows_step;
+        pare_parallel((size_t)((n + g.rows_step - 1) / g.rows_step), 1, few_item, &g);
         return;
     }
     g.n_panels = (n + PARE_I8_ROWS - 1) / PARE_I8_ROWS;
