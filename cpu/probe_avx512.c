@@ -9,8 +9,19 @@
 #define STORE(p, v)  _mm512_store_si512(p, v)
 #define STREAM(p, v) _mm512_stream_si512((void *)(p), v)
 #define ADD(a, b)    _mm512_add_epi64(a, b)
-#define SUM(v)       ((uint64_t)_mm512_reduce_add_epi64(v))
+#define SUM(v)       sum(v)
 #define PROBE(name)  pare_probe_##name##_avx512
+
+#include <immintrin.h>
+#include <stdint.h>
+
+/* In unsigned arithmetic: the intrinsic adds signed lanes, whose overflow is undefined. */
+static uint64_t sum(__m512i v) {
+    uint64_t lane[8], total = 0;
+    _mm512_storeu_si512(lane, v);
+    for (int i = 0; i < 8; i++) total += lane[i];
+    return total;
+}
 
 #include "cpu/probe_impl.h"
 
