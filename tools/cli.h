@@ -35,6 +35,9 @@ const char *pare_cli_json(void); /* file for --json ("-" = standard output), or 
 void pare_cli_hooks(void);
 /* Prints "pare: FILE: WHERE: text" to stderr and returns the exit status. */
 int pare_cli_fail(pare_status s, const pare_diag *d);
+/* Refuses by name what the design has and this version does not: prints "pare: `WHAT NAME` is not part ..."; returns 2.
+ */
+int pare_cli_later(const char *what, const char *name);
 /* Flushes standard output; a failed write there turns exit status 0 into 4. Returns the exit status. */
 int pare_cli_done(int exit_status);
 

@@ -51,8 +51,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], commands[i].name) == 0) return pare_cli_done(commands[i].run(argc - 1, argv + 1));
     static const char *const later[] = {"prune", "distill", "recipe", NULL};
     for (int i = 0; later[i]; i++)
-        if (strcmp(argv[1], later[i]) == 0)
-            return fprintf(stderr, "pare: `%s` is not part of this version yet\n", argv[1]), 2;
+        if (strcmp(argv[1], later[i]) == 0) return pare_cli_later("pare", argv[1]);
     fprintf(stderr, "pare: no command `%s`; `pare --help` lists them\n", argv[1]);
     return 2;
 }
