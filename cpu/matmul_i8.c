@@ -78,17 +78,26 @@ static void prepare_item(void *ctx, size_t item) {
     }
 }
 
+static size_t slab_len(const i8_job *g, size_t c) { return g->s.k - c < PARE_I8_SLAB ? g->s.k - c : PARE_I8_SLAB; }
+
+/* A slab is expanded while the one before is multiplied: loads wider than the stores before them would wait. */
+static void few_row_expanded(const i8_job *g, const pare_i8_act *x, const uint8_t *row, float *sum) {
+    pare_i8_slab slab[2];
+    int at = 0;
+    g->t->expand(&g->s, row, 0, slab_len(g, 0), &slab[0]);
+    for (size_t c = 0; c < g->s.k; c += PARE_I8_SLAB, at ^= 1) {
+        size_t next = c + PARE_I8_SLAB;
+        if (next < g->s.k) g->t->expand(&g->s, row, next, slab_len(g, next), &slab[at ^ 1]);
+        for (int64_t i = 0; i < g->m; i++) sum[i] += g->t->dot_i8(&g->s, &slab[at], &x[i], c);
+    }
+}
+
 static void few_row(const i8_job *g, const pare_i8_act *x, int64_t r) {
     const uint8_t *row = g->w + (size_t)r * g->s.row_bytes;
-    pare_i8_slab slab;
     float sum[FEW] = {0};
     if (g->row)
         for (int64_t i = 0; i < g->m; i++) sum[i] = g->row(&g->s, row, &x[i]);
-    else
-        for (size_t c = 0; c < g->s.k; c += PARE_I8_SLAB) {
-            g->t->expand(&g->s, row, c, g->s.k - c < PARE_I8_SLAB ? g->s.k - c : PARE_I8_SLAB, &slab);
-            for (int64_t i = 0; i < g->m; i++) sum[i] += g->t->dot_i8(&g->s, &slab, &x[i], c);
-        }
+    else few_row_expanded(g, x, row, sum);
     for (int64_t i = 0; i < g->m; i++) g->y[i * g->n + r] = sum[i];
 }
 

@@ -120,22 +120,37 @@ static inline float any_scale(const pare_qtype *type, const uint8_t *p) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)u)));
 }
 
-/* Scales and zero points of the 16 / per groups at p, each in `per` lanes. */
+static inline uint64_t half_bits(const uint8_t *p) { return (uint64_t)p[0] | (uint64_t)p[1] << 8; }
+
+/* Scales and zero points of the 16 / per groups at p, each in `per` lanes. They are put together in integer registers:
+ * a vector loaded from bytes just stored would wait for them. */
 static inline __attribute__((always_inline)) __m512 heads(const pare_i8_source *s, const uint8_t *p, const int per,
                                                           __m512i *zero) {
     const pare_int_format *f = s->type->int_format;
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i group = _mm512_srli_epi32(lanes, per == 4 ? 2 : per == 2 ? 1 : 0);
-    size_t zero_at = f->scale_type == &pare_qtype_f32 ? 4 : 2, block = s->type->block_bytes;
-    _Alignas(64) float scale[CHUNKS];
-    _Alignas(64) int32_t zeros[CHUNKS];
+    const bool f32 = f->scale_type == &pare_qtype_f32;
+    size_t zero_at = f32 ? 4 : 2, block = s->type->block_bytes;
+    uint64_t half[4] = {0}, zeros[2] = {0};
+    _Alignas(64) float scale[CHUNKS] = {0};
 #pragma GCC unroll 16
     for (int g = 0; g < CHUNKS / per; g++) {
-        scale[g] = any_scale(f->scale_type, p + (size_t)g * block);
-        if (f->asym) zeros[g] = p[(size_t)g * block + zero_at];
+        const uint8_t *q = p + (size_t)g * block;
+        if (f32) memcpy(&scale[g], q, 4);
+        else half[g / 4] |= half_bits(q) << (16 * (g % 4));
+        if (f->asym) zeros[g / 8] |= (uint64_t)q[zero_at] << (8 * (g % 8));
     }
-    *zero = f->asym ? _mm512_permutexvar_epi32(group, _mm512_load_si512(zeros)) : _mm512_set1_epi32(s->offset);
-    return _mm512_permutexvar_ps(group, _mm512_load_ps(scale));
+    *zero = _mm512_set1_epi32(s->offset);
+    if (f->asym) {
+        __m128i z = _mm_set_epi64x((long long)zeros[1], (long long)zeros[0]);
+        *zero = _mm512_permutexvar_epi32(group, _mm512_cvtepu8_epi32(z));
+    }
+    __m256i h = _mm256_set_epi64x((long long)half[3], (long long)half[2], (long long)half[1], (long long)half[0]);
+    __m512 v = f32 ? _mm512_load_ps(scale)
+               : f->scale_type == &pare_qtype_f16
+                   ? _mm512_cvtph_ps(h)
+                   : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+    return _mm512_permutexvar_ps(group, v);
 }
 
 /* Groups of 32 * per columns; what is left at the end is met among groups of zeros. */
