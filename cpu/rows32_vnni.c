@@ -120,54 +120,58 @@ static inline float any_scale(const pare_qtype *type, const uint8_t *p) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)u)));
 }
 
-static inline uint64_t half_bits(const uint8_t *p) { return (uint64_t)p[0] | (uint64_t)p[1] << 8; }
-
-/* Scales and zero points of the 16 / per groups at p, each in `per` lanes. They are put together in integer registers:
- * a vector loaded from bytes just stored would wait for them. */
-static inline __attribute__((always_inline)) __m512 heads(const pare_i8_source *s, const uint8_t *p, const int per,
-                                                          __m512i *zero) {
-    const pare_int_format *f = s->type->int_format;
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i group = _mm512_srli_epi32(lanes, per == 4 ? 2 : per == 2 ? 1 : 0);
-    const bool f32 = f->scale_type == &pare_qtype_f32;
-    size_t zero_at = f32 ? 4 : 2, block = s->type->block_bytes;
-    uint64_t half[4] = {0}, zeros[2] = {0};
-    _Alignas(64) float scale[CHUNKS] = {0};
-#pragma GCC unroll 16
-    for (int g = 0; g < CHUNKS / per; g++) {
-        const uint8_t *q = p + (size_t)g * block;
-        if (f32) memcpy(&scale[g], q, 4);
-        else half[g / 4] |= half_bits(q) << (16 * (g % 4));
-        if (f->asym) zeros[g / 8] |= (uint64_t)q[zero_at] << (8 * (g % 8));
-    }
-    *zero = _mm512_set1_epi32(s->offset);
-    if (f->asym) {
-        __m128i z = _mm_set_epi64x((long long)zeros[1], (long long)zeros[0]);
-        *zero = _mm512_permutexvar_epi32(group, _mm512_cvtepu8_epi32(z));
-    }
-    __m256i h = _mm256_set_epi64x((long long)half[3], (long long)half[2], (long long)half[1], (long long)half[0]);
-    __m512 v = f32 ? _mm512_load_ps(scale)
-               : f->scale_type == &pare_qtype_f16
-                   ? _mm512_cvtph_ps(h)
-                   : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
-    return _mm512_permutexvar_ps(group, v);
+static inline int word_at(const uint8_t *p) {
+    int32_t w;
+    memcpy(&w, p, 4);
+    return w;
 }
 
-/* Groups of 32 * per columns; what is left at the end is met among groups of zeros. */
+typedef enum scale_kind { F16, BF16, F32 } scale_kind;
+
+/* Four bytes at the head of each of the 16 / per groups at p, each in `per` lanes, gathered through registers: a vector
+ * loaded from words just stored would wait for them. */
+static inline __attribute__((always_inline)) __m512i four_bytes(const uint8_t *p, const size_t block, const int per) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m128i part[4] = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
+#pragma GCC unroll 4
+    for (int i = 0; i < 4 / per; i++) {
+        const uint8_t *q = p + (size_t)(4 * i) * block;
+        part[i] = _mm_setr_epi32(word_at(q), word_at(q + block), word_at(q + 2 * block), word_at(q + 3 * block));
+    }
+    __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(part[0]), part[1], 1);
+    __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(part[2]), part[3], 1);
+    __m512i all = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    return per == 1 ? all : _mm512_permutexvar_epi32(_mm512_srli_epi32(lanes, per == 4 ? 2 : 1), all);
+}
+
+/* Scales of those groups, and their zero points. */
+static inline __attribute__((always_inline)) __m512 heads(const uint8_t *p, const size_t block, const int per,
+                                                          const scale_kind kind, const bool asym, __m512i *zero) {
+    __m512i v = four_bytes(p, block, per);
+    if (asym) {
+        __m512i z = kind == F32 ? four_bytes(p + 4, block, per) : _mm512_srli_epi32(v, 16);
+        *zero = _mm512_and_si512(z, _mm512_set1_epi32(255));
+    }
+    if (kind == F16) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v));
+    return _mm512_castsi512_ps(kind == BF16 ? _mm512_slli_epi32(v, 16) : v);
+}
+
+/* Groups of 32 * per columns; what is left at the end is met among groups of zeros. All but the first three are
+ * constants. */
 static inline __attribute__((always_inline)) float groups(const pare_i8_source *s, const uint8_t *row,
-                                                          const pare_i8_act *x, const int bits, const int per) {
-    const pare_int_format *f = s->type->int_format;
-    size_t n = s->k / 32, c = 0, block = s->type->block_bytes,
-           head = (f->scale_type == &pare_qtype_f32 ? 4u : 2u) + f->asym;
+                                                          const pare_i8_act *x, const int bits, const int per,
+                                                          const scale_kind kind, const bool asym) {
+    const size_t head = (kind == F32 ? 4u : 2u) + asym, block = head + (size_t)(per * bits * 4), n = s->k / 32;
     __m512 acc = _mm512_setzero_ps();
-    uint8_t last[CHUNKS * (32 + 5)] = {0};
-    for (; c < n; c += CHUNKS, row += CHUNKS / per * block) {
+    __m512i zero = _mm512_set1_epi32(s->offset);
+    uint8_t last[CHUNKS * (32 + 5)];
+    for (size_t c = 0; c < n; c += CHUNKS, row += CHUNKS / per * block) {
         if (n - c < CHUNKS) {
+            memset(last, 0, sizeof last);
             memcpy(last, row, (n - c) / (size_t)per * block);
             row = last;
         } else prefetch(row, CHUNKS * bits * 4 + 64);
-        __m512i zero;
-        __m512 scale = heads(s, row, per, &zero);
+        __m512 scale = heads(row, block, per, kind, asym, &zero);
         place at_codes = {row + head, block, per, bits * 4};
         __m512i sum = bits == 4 ? sums4(at_codes, x->shuffled + 32 * c) : sums8(at_codes, x->codes + 32 * c);
         acc = finish(sum, zero, scale, x, c, acc);
@@ -196,12 +200,31 @@ static inline __attribute__((always_inline)) float whole_row(const pare_i8_sourc
     return _mm512_reduce_add_ps(acc);
 }
 
+/* One instance for every width, group, scale type and symmetry: addresses become constants. */
+#define BY_SYMMETRY(bits, per, kind)                                                                                   \
+    return f->asym ? groups(s, row, x, bits, per, kind, true) : groups(s, row, x, bits, per, kind, false)
+#define BY_SCALE(bits, per)                                                                                            \
+    if (f->scale_type == &pare_qtype_f16) BY_SYMMETRY(bits, per, F16);                                                 \
+    if (f->scale_type == &pare_qtype_bf16) BY_SYMMETRY(bits, per, BF16);                                               \
+    BY_SYMMETRY(bits, per, F32)
 #define GROUPED(name, bits)                                                                                            \
+    static float name##_g32(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x) {                       \
+        const pare_int_format *f = s->type->int_format;                                                                \
+        BY_SCALE(bits, 1);                                                                                             \
+    }                                                                                                                  \
+    static float name##_g64(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x) {                       \
+        const pare_int_format *f = s->type->int_format;                                                                \
+        BY_SCALE(bits, 2);                                                                                             \
+    }                                                                                                                  \
+    static float name##_g128(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x) {                      \
+        const pare_int_format *f = s->type->int_format;                                                                \
+        BY_SCALE(bits, 4);                                                                                             \
+    }                                                                                                                  \
     float pare_row_##name##_vnni(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x) {                  \
         switch (s->type->int_format->group) {                                                                          \
-        case 32: return groups(s, row, x, bits, 1);                                                                    \
-        case 64: return groups(s, row, x, bits, 2);                                                                    \
-        case 128: return groups(s, row, x, bits, 4);                                                                   \
+        case 32: return name##_g32(s, row, x);                                                                         \
+        case 64: return name##_g64(s, row, x);                                                                         \
+        case 128: return name##_g128(s, row, x);                                                                       \
         default: return whole_row(s, row, x, bits);                                                                    \
         }                                                                                                              \
     }
