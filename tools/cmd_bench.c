@@ -35,7 +35,7 @@ static void on_row(void *user, const pare_bench_row *r) {
     output *o = user;
     char threads[16], value[32], limit[48] = "", ref[32] = "";
     snprintf(threads, sizeof threads, "%d", r->threads);
-    snprintf(value, sizeof value, "%.1f %s", r->value, r->unit);
+    snprintf(value, sizeof value, "%.*f %s", r->value < 10 ? 2 : 1, r->value, r->unit);
     if (r->of_limit > 0) snprintf(limit, sizeof limit, "%.0f %% of %s", 100 * r->of_limit, r->limit);
     if (r->of_ref > 0) snprintf(ref, sizeof ref, "%.1f x", r->of_ref);
     const char *cells[] = {r->name, r->variant, r->shape, threads, value, limit, ref};
