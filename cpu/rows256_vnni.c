@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define AHEAD 2048 /* bytes; rows follow one another */
+#define AHEAD 4096 /* bytes; rows follow one another */
 
 static inline float half_at(const uint8_t *p) { return _cvtsh_ss((unsigned short)(p[0] | p[1] << 8)); }
 
