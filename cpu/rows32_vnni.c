@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define CHUNKS 16
-#define AHEAD 4096 /* bytes; rows follow one another */
+#define AHEAD  4096 /* bytes; rows follow one another */
 
 static inline __m256i load32(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 static inline __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
