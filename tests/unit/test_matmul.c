@@ -158,7 +158,8 @@ static void check_problem(const problem *q) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
 }
 
-/* Every format x rule; shapes rotate so that each format meets each m and each kind of edge. */
+/* Every format x rule; the 48 grouped integers take turns with half of the token counts each; shapes rotate so that
+ * each format meets each m and each kind of edge. */
 static void formats_and_rules(void **state) {
     static const int64_t ms[] = {1, 2, 3, 5, 8, 16, 17, 33}, ns[] = {1, 15, 16, 31, 33, 63, 70};
     size_t formats = 0, at = 0;
@@ -169,7 +170,7 @@ static void formats_and_rules(void **state) {
         if (!qt->decode || !fill_rows(qt, probe, 1, step, false)) continue;
         formats++;
         for (int act = PARE_ACT_NONE; act <= PARE_ACT_INT8_BLOCK; act++)
-            for (size_t i = 0; i < sizeof ms / sizeof *ms; i++, at++) {
+            for (size_t i = qt->int_format ? f % 2 : 0; i < sizeof ms / sizeof *ms; i += qt->int_format ? 2 : 1, at++) {
                 int64_t base = (int64_t[]){1, 256, 288, 512, 544}[at % 5],
                         k = (base + (int64_t)step - 1) / (int64_t)step * (int64_t)step;
                 if (step == 1 && base > 1) k += (int64_t[]){0, -1, 7}[at % 3];
