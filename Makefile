@@ -15,6 +15,8 @@ FUZZERS := $(wildcard tests/fuzz/fuzz_*.c)
 
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter -Wvla
 BASE    := -std=gnu17 -O3 -g -fopenmp -ffp-contract=off -fno-math-errno -fPIC -fvisibility=hidden $(WARN) -Iinclude -I. -I$(B)
+# What plug-ins and host must agree on: a sum over the headers that both are built from.
+BUILD_ID := $(shell cat core/*.h core/*.def include/pare/* | cksum | tr ' ' -)
 LIBS    := -lopenblas -ljansson -lpcre2-8 -lutf8proc -lz -lm -ldl
 OPT     :=
 
@@ -41,6 +43,9 @@ $(B)/%_avx512.o: OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mav
 $(B)/%_vnni.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 $(B)/%_bf16.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
 $(B)/%_amx.o:    OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
+
+$(B)/core/plugin.o: OPT += -DPARE_BUILD_ID='"$(BUILD_ID)"'
+$(B)/core/plugin.o: $(wildcard core/*.h core/*.def include/pare/*)
 
 $(B)/verify/builtin.o: $(wildcard verify/data/*)
 

@@ -66,19 +66,10 @@ static bool is_end(const pare_runner *r, int64_t id) {
 
 static pare_status read_opts(const pare_runner_opts *o, pare_lm_opts *out, pare_diag *d) {
     *out = (pare_lm_opts){0};
-    if (o && o->device) {
-        out->backend = pare_backend_by_name(o->device);
-        if (!out->backend)
-            return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, "device", "`%s` is not available in this build; cpu is",
-                             o->device);
-    }
-    if (!o || !o->act) return PARE_OK;
-    for (pare_act_round a = PARE_ACT_NONE; a <= PARE_ACT_INT8_BLOCK; a++) {
-        if (strcmp(o->act, pare_act_name(a)) != 0) continue;
-        out->act = a;
-        return PARE_OK;
-    }
-    return pare_fail(d, PARE_ERR_USAGE, NULL, "activations", "`%s` is none of: none, int8-token, int8-block", o->act);
+    if (o && o->device) PARE_TRY(pare_backend_find(o->device, &out->backend, d));
+    if (!o || !o->act || pare_act_find(o->act, &out->act)) return PARE_OK;
+    return pare_fail(d, PARE_ERR_USAGE, NULL, "activations", "`%s` is none of: none, f16, int8-token, int8-block",
+                     o->act);
 }
 
 pare_status pare_runner_open(const char *model, const pare_runner_opts *opts, pare_runner **out, pare_diag *d) {

@@ -15,11 +15,9 @@
 
 static pare_status parse_act(const char *name, const char *option, pare_act_round *out, pare_diag *d) {
     *out = PARE_ACT_NONE;
-    if (!name) return PARE_OK;
-    for (int a = PARE_ACT_NONE; a <= PARE_ACT_INT8_BLOCK; a++)
-        if (strcmp(name, pare_act_name((pare_act_round)a)) == 0) return *out = (pare_act_round)a, PARE_OK;
+    if (!name || pare_act_find(name, out)) return PARE_OK;
     return pare_fail(d, PARE_ERR_USAGE, NULL, option,
-                     "`%s` is not a rounding of activations; there are none, int8-token and int8-block", name);
+                     "`%s` is not a rounding of activations; there are none, f16, int8-token and int8-block", name);
 }
 
 static pare_status check_opts(const pare_verify_opts *o, pare_diag *d) {

@@ -2,6 +2,7 @@
  *
  * The operator table and the list of backends. */
 #include "core/op.h"
+#include "core/plugin.h"
 
 #include <string.h>
 
@@ -20,17 +21,24 @@ int pare_op_find(const char *name) {
     return -1;
 }
 
-const char *pare_act_name(pare_act_round a) {
-    return a == PARE_ACT_INT8_TOKEN ? "int8-token" : a == PARE_ACT_INT8_BLOCK ? "int8-block" : "none";
+static const char *const acts[PARE_ACT_COUNT] = {"none", "int8-token", "int8-block", "f16"};
+
+const char *pare_act_name(pare_act_round a) { return (unsigned)a < PARE_ACT_COUNT ? acts[a] : "none"; }
+
+bool pare_act_find(const char *name, pare_act_round *out) {
+    for (int i = 0; i < PARE_ACT_COUNT; i++)
+        if (strcmp(acts[i], name) == 0) return *out = (pare_act_round)i, true;
+    return false;
 }
 
-const pare_backend *pare_backend_by_name(const char *name) {
+pare_status pare_backend_find(const char *name, const pare_backend **out, pare_diag *d) {
     static const pare_backend *const all[] = {
 #define PARE_BACKEND(sym) &sym,
 #include "core/backends.def"
 #undef PARE_BACKEND
     };
+    *out = NULL;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (strcmp(all[i]->name, name) == 0) return all[i];
-    return NULL;
+        if (strcmp(all[i]->name, name) == 0) return *out = all[i], PARE_OK;
+    return pare_plugin_backend(name, out, d);
 }

@@ -35,9 +35,17 @@ int pare_op_find(const char *name); /* -1 when unknown */
 /* How activations are rounded before they meet a quantized weight (an option of the run, printed in every report).
  * INT8_BLOCK is llama.cpp's rule: blocks of 32 (q8_0) for the 32-column formats, of 256 (q8_K) for the K formats, each
  * with one scale; float weights get no int8 (f16/bf16 weights: activations rounded to that type).
- * INT8_TOKEN: one scale per token (row), symmetric, amax/127. */
-typedef enum pare_act_round { PARE_ACT_NONE, PARE_ACT_INT8_TOKEN, PARE_ACT_INT8_BLOCK } pare_act_round;
-const char *pare_act_name(pare_act_round a); /* "none", "int8-token", "int8-block" */
+ * INT8_TOKEN: one scale per token (row), symmetric, amax/127.
+ * F16: rounded to f16 (bf16 weights: to bf16; f32 weights: not at all), what W4A16 and W8A16 kernels of GPUs do. */
+typedef enum pare_act_round {
+    PARE_ACT_NONE,
+    PARE_ACT_INT8_TOKEN,
+    PARE_ACT_INT8_BLOCK,
+    PARE_ACT_F16,
+    PARE_ACT_COUNT
+} pare_act_round;
+const char *pare_act_name(pare_act_round a);               /* "none", "int8-token", "int8-block", "f16" */
+bool pare_act_find(const char *name, pare_act_round *out); /* false: no such word */
 
 /* ---- attributes, one struct per operator that has any ---- */
 typedef struct {
@@ -101,30 +109,52 @@ typedef struct pare_op_call {
     int n_in, n_out;
     const pare_tensor *in[PARE_OP_MAX_IN]; /* NULL = absent */
     pare_tensor *out[PARE_OP_MAX_OUT];     /* shapes already set by shape inference; NULL = not wanted */
+    const void *host[PARE_OP_MAX_IN];      /* host memory of constant operands (axes, starts, weights as stored), for
+                                              backends whose tensors lie elsewhere; NULL for all others */
     void *workspace;                       /* at least workspace_bytes(call), 64-byte aligned */
     size_t workspace_bytes;
     pare_act_round act;
 } pare_op_call;
 
+/* A device that runs operators. All functions of one opened device are called from one thread at a time; work is queued
+ * in order, and sync waits for it. Members marked (opt) may be NULL. */
 typedef struct pare_backend pare_backend;
 struct pare_backend {
     const char *name; /* "cpu", "cuda" */
     uint32_t abi;     /* PARE_BACKEND_ABI */
+    /* The i-th device in words ("NVIDIA H200, sm_90, 139 GiB"), NULL past the last; d (may be NULL) says why there is
+     * none. (opt) */
+    const char *(*describe)(int i, pare_diag *d);
     pare_status (*open)(void **dev, pare_diag *d);
     void (*close)(void *dev);
     void *(*alloc)(void *dev, size_t bytes); /* 64-byte aligned; NULL on failure */
     void (*release)(void *dev, void *p);
-    pare_status (*upload)(void *dev, void *dst, const void *src, size_t bytes);
+    pare_status (*upload)(void *dev, void *dst, const void *src, size_t bytes); /* src may be reused on return */
     pare_status (*download)(void *dev, void *dst, const void *src, size_t bytes);
     bool (*supports)(void *dev, const pare_op_call *call);
     size_t (*workspace_bytes)(void *dev, const pare_op_call *call);
     pare_status (*run)(void *dev, const pare_op_call *call, pare_diag *d);
     pare_status (*sync)(void *dev);
     bool host_memory; /* device pointers are host pointers: weights are bound in place */
+    /* Weights in the order of bytes that the device's kernels want: the same codes and scales, nothing decoded. Every
+     * constant operand is uploaded this way. (opt: as stored, by upload) */
+    size_t (*weight_bytes)(void *dev, const pare_tensor *w);
+    pare_status (*upload_weight)(void *dev, void *dst, const pare_tensor *w, pare_diag *d); /* w->data: host memory */
+    /* Bytes that may still be allocated, and in all. (opt: no limit) */
+    void (*memory)(void *dev, size_t *free_bytes, size_t *total_bytes);
+    /* A sequence of runs recorded once and replayed: between begin and end, run only records. fails: end gives an
+     * error when something in between cannot be recorded; the calls must then be run again. Replaying reads and writes
+     * the same addresses. (opt: all four or none) */
+    pare_status (*record_begin)(void *dev);
+    pare_status (*record_end)(void *dev, void **recording);
+    pare_status (*replay)(void *dev, void *recording);
+    void (*recording_free)(void *dev, void *recording);
 };
-#define PARE_BACKEND_ABI 1u
+#define PARE_BACKEND_ABI 2u
 
-const pare_backend *pare_backend_by_name(const char *name); /* core/backends.def; NULL when unknown */
+/* Backends linked in (core/backends.def), else a plug-in libpare-NAME.so (core/plugin.h). fails: PARE_ERR_UNSUPPORTED
+ * for an unknown name; PARE_ERR_DEVICE with one sentence when a known one cannot be had here. */
+pare_status pare_backend_find(const char *name, const pare_backend **out, pare_diag *d);
 extern const pare_backend pare_backend_cpu;
 
 #endif

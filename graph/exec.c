@@ -14,8 +14,9 @@
 pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec **out, pare_diag *d) {
     *out = NULL;
     PARE_TRY(pare_graph_status(g, d));
-    const pare_backend *be = opts && opts->backend ? opts->backend : pare_backend_by_name("cpu");
-    if (!be || be->abi != PARE_BACKEND_ABI)
+    const pare_backend *be = opts ? opts->backend : NULL;
+    if (!be) PARE_TRY(pare_backend_find("cpu", &be, d));
+    if (be->abi != PARE_BACKEND_ABI)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, "backend", "this build has no backend that fits");
     pare_exec *e = pare_calloc(1, sizeof *e);
     if (!e) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory for the executor");

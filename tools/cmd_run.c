@@ -200,7 +200,7 @@ int pare_cmd_run(int argc, char **argv) {
         {"--top-k", 0, 'i', &top_k, "K", "choose among the K likeliest tokens (40); 0 = all"},
         {"--top-p", 0, 'd', &top_p, "P", "choose among the likeliest that hold P of the probability (0.95)"},
         {"--seed", 0, 'i', &seed, "S", "seed of the choices (0): same seed, same text"},
-        {"--act", 0, 's', &ro.act, "A", "rounding of activations: none, int8-token, int8-block"},
+        {"--act", 0, 's', &ro.act, "A", "rounding of activations: none, f16, int8-token, int8-block"},
         {"--device", 0, 's', &ro.device, "D", "where to run: cpu"},
     };
     int n_pos = pare_cli_parse(argc, argv, usage, examples, opts, sizeof opts / sizeof *opts, &model, 1);

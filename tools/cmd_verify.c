@@ -48,7 +48,7 @@ static int parse(int argc, char **argv, const char **pos) {
          "text; for encoders STS-B rows or a sentence a line (default: a small one built in)"},
         {"--ctx", 0, 'i', &opts.ctx, "N", "tokens per window (512, or the model's context)"},
         {"--windows", 0, 'i', &opts.windows, "N", "first N windows only (encoders: rows)"},
-        {"--act", 0, 's', &opts.act, "KIND", "activations of REDUCED: none, int8-token, int8-block (none)"},
+        {"--act", 0, 's', &opts.act, "KIND", "activations of REDUCED: none, f16, int8-token, int8-block (none)"},
         {"--act-original", 0, 's', &opts.act_original, "KIND", "the same for ORIGINAL (none)"},
         {"--device", 0, 's', &opts.device, "NAME", "cpu"},
         {"--layers", 0, 'f', &opts.layers, NULL, "also compare node by node"},

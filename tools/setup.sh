@@ -17,7 +17,7 @@ lib() {
 need gcc gcc
 need make make
 lib stdlib.h libc6-dev
-lib cblas.h libopenblas-dev
+ls /usr/lib/*/libopenblas.so >/dev/null 2>&1 || pkgs="$pkgs libopenblas-dev" # cblas.h alone may be another BLAS
 lib jansson.h libjansson-dev
 lib pcre2.h libpcre2-dev
 lib utf8proc.h libutf8proc-dev

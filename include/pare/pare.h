@@ -275,7 +275,7 @@ typedef struct pare_verify_opts {
     int64_t ctx;      /* window; 0 = 512, at most the model's context */
     int64_t windows;  /* first N windows (encoders: first N samples); 0 = all */
     int64_t top_k;    /* retrieval overlap at k; 0 = 10 */
-    const char *act;  /* activations of the reduced model: "none" (NULL), "int8-token", "int8-block" */
+    const char *act;  /* activations of the reduced model: "none" (NULL), "f16", "int8-token", "int8-block" */
     const char *act_original;
     const char *device; /* "cpu" (NULL) */
     bool layers;        /* also compare node by node */
@@ -310,7 +310,7 @@ PARE_API pare_status pare_verify_save(pare_verify_report *r, pare_verify_format 
 typedef struct pare_runner pare_runner;
 typedef struct pare_runner_opts {
     const char *device; /* "cpu" (NULL) */
-    const char *act;    /* rounding of activations: "none" (NULL), "int8-token", "int8-block" */
+    const char *act;    /* rounding of activations: "none" (NULL), "f16", "int8-token", "int8-block" */
 } pare_runner_opts;
 
 typedef struct pare_runner_info {
