@@ -35,7 +35,7 @@ FUZZBIN := $(FUZZERS:tests/fuzz/%.c=$(B)/fuzz/%)
 
 Q := $(if $(filter 1,$(V)),,@)
 
-.PHONY: all demo check check-long check-peers bench fuzz fuzz-replay lint format install uninstall clean setup tests san help
+.PHONY: all emu demo check check-long check-peers bench fuzz fuzz-replay lint format install uninstall clean setup tests san help
 all: $(BIN) $(LIBSO)
 
 $(B)/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
@@ -65,6 +65,49 @@ $(LIBSO): $(LIBOBJ)
 $(BIN): $(TOOLS:%.c=$(B)/%.o) $(LIBA)
 	@echo "  ld    $@"
 	$(Q)$(CC) $(OPT) -fopenmp $^ -o $@ $(LIBS)
+
+# ---- CUDA: libpare-cuda.so where nvcc is found; the same kernels on the host for tests (cuda/emu/) ----
+NVCC       ?= $(firstword $(wildcard $(shell command -v nvcc 2>/dev/null) /usr/local/cuda/bin/nvcc))
+CUDA_ARCHS ?= 75 80 86 89 90a
+CUDA_PTX   ?= 90
+CUDA_SRC   := $(wildcard cuda/*.cu)
+CUDA_HDR   := $(wildcard cuda/*.cuh cuda/*.def cuda/emu/*.h core/*.h core/*.def include/pare/*)
+# One folder per set of targets, so that `make check` (fewer) and `make` do not mix.
+CB         := $(B)/cuda-$(subst $() $(),-,$(CUDA_ARCHS))
+CUDA_OBJ   := $(CUDA_SRC:cuda/%.cu=$(CB)/%.o)
+CUDA_GEN   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
+CUDA_FLAGS := -std=c++17 -O3 -lineinfo -fmad=false -Iinclude -I. -DPARE_BUILD_ID='"$(BUILD_ID)"' -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wno-unused-parameter
+CUDA_SO    := $(if $(NVCC),$(B)/libpare-cuda.so)
+all: $(CUDA_SO)
+
+$(CB)/%_sm90.o: CUDA_GEN := $(if $(filter 90a,$(CUDA_ARCHS)),-gencode arch=compute_90a,code=sm_90a,-gencode arch=compute_90,code=compute_90)
+$(CB)/%.o: cuda/%.cu $(CUDA_HDR)
+	@mkdir -p $(@D)
+	@echo "  nvcc  $<"
+	$(Q)$(NVCC) $(CUDA_FLAGS) $(NVCCFLAGS) $(CUDA_GEN) -c $< -o $@
+
+# Linked under the name of its set, then copied, so that a change of the set relinks.
+$(CB)/libpare-cuda.so: $(CUDA_OBJ)
+	@echo "  ld    $(B)/libpare-cuda.so"
+	$(Q)$(NVCC) -shared -cudart static -Xcompiler -fPIC $^ -o $@ -ldl -lpthread -lrt
+$(B)/libpare-cuda.so: $(CB)/libpare-cuda.so
+	$(Q)cp $< $@
+
+EMU_OBJ    := $(patsubst cuda/%.cu,$(B)/emu/%.o,$(filter-out cuda/rt.cu,$(CUDA_SRC))) $(B)/emu/emu.o
+EMU_SO     := $(B)/libpare-cuda-emu.so
+EMU_FLAGS  := -std=gnu++17 -O2 -g -fopenmp -ffp-contract=off -fno-strict-aliasing -fPIC -fvisibility=hidden -Wall -Wno-unused-parameter -Wno-unused-function \
+              -DPARE_EMU -Iinclude -I. -DPARE_BUILD_ID='"$(BUILD_ID)"'
+$(B)/emu/%.o: cuda/%.cu $(CUDA_HDR)
+	@mkdir -p $(@D)
+	@echo "  emu   $<"
+	$(Q)g++ -x c++ $(EMU_FLAGS) $(CXXFLAGS) -c $< -o $@
+$(B)/emu/emu.o: cuda/emu/emu.cc $(CUDA_HDR)
+	@mkdir -p $(@D)
+	$(Q)g++ $(EMU_FLAGS) $(CXXFLAGS) -c $< -o $@
+$(EMU_SO): $(EMU_OBJ)
+	@echo "  ld    $@"
+	$(Q)g++ -shared -fopenmp $^ -o $@
+emu: $(EMU_SO)
 
 $(B)/tests/%: tests/unit/%.c $(LIBA)
 	@mkdir -p $(@D)
@@ -135,7 +178,7 @@ lint:
 	@sh tests/lint.sh full
 
 format:
-	@clang-format -i $$(git ls-files '*.c' '*.h')
+	@clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cc')
 
 MAN     := $(B)/pare.1
 $(MAN): $(BIN) tools/mkman.sh

@@ -17,7 +17,7 @@ allowed() { # room -> rooms it may include
 }
 for room in core cpu cuda graph formats models calib quant prune distill verify api tools; do
     ok=" $(allowed $room) pare "
-    for f in $(git ls-files "$room/*.c" "$room/*.h" "$room/*.cu" "$room/*.def"); do
+    for f in $(git ls-files "$room/*.c" "$room/*.h" "$room/*.cu" "$room/*.cuh" "$room/*.cc" "$room/*.def"); do
         for inc in $(sed -n 's/^ *# *include "\([^"]*\)".*/\1/p' "$f"); do
             case "$ok" in
             *" ${inc%%/*} "* | *" $inc "*) ;;
@@ -26,15 +26,15 @@ for room in core cpu cuda graph formats models calib quant prune distill verify 
         done
     done
 done
-for f in $(git ls-files '*.c' '*.h' '*.cu' '*.def' '*.sh' '*.py' Makefile); do
+for f in $(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cc' '*.def' '*.sh' '*.py' Makefile); do
     head -n 3 "$f" | grep -q 'SPDX-License-Identifier: Apache-2.0' || { echo "$f: no SPDX line" && bad=1; }
 done
-for f in $(git ls-files '*.c' '*.h' '*.cu'); do
+for f in $(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cc'); do
     n=$(wc -l <"$f")
     [ "$n" -le 500 ] || { echo "$f: $n lines, look for a seam (500 at most)" && bad=1; }
 done
 if [ "${1:-}" = full ]; then # what costs time: formatting and clang-tidy
-    clang-format --dry-run -Werror $(git ls-files "*.c" "*.h") 2>&1 | grep error: | cut -d: -f1 | sort | uniq -c | sed "s/$/: not formatted, run make format/" | { ! grep . ; } || bad=1
+    clang-format --dry-run -Werror $(git ls-files "*.c" "*.h" "*.cu" "*.cuh" "*.cc") 2>&1 | grep error: | cut -d: -f1 | sort | uniq -c | sed "s/$/: not formatted, run make format/" | { ! grep . ; } || bad=1
     git ls-files '*.c' | grep -v '^tests/' |
         xargs -P "$(nproc)" -n 4 sh -c 'for f; do
             flags=""

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tensor-core products of a warp. Lane = 4 g + t (g 0..7, t 0..3). Registers hold, k ascending within a register:
+ *
+ *   m16n8k16, 16-bit floats    a[0] row g,   k 2t, 2t+1      a[1] row g+8, the same    a[2], a[3] the same at k + 8
+ *                              b[0] column g, k 2t, 2t+1     b[1] at k + 8
+ *   m16n8k32, int8             a[0] row g, k 4t .. 4t+3      a[1] row g+8              a[2], a[3] at k + 16
+ *                              b[0] column g, k 4t .. 4t+3   b[1] at k + 16
+ *   c                          c[0] row g, column 2t   c[1] column 2t+1   c[2], c[3] row g+8
+ *
+ * equal: int8 exactly; floats: products exact, sums in f32 in an order of the machine's own.
+ * spec: PTX ISA, "Matrix Fragments for mma.m16n8k16 / mma.m16n8k32". */
+#ifndef PARE_CUDA_MMA_CUH
+#define PARE_CUDA_MMA_CUH
+
+#include "cuda/dev.cuh"
+
+#ifdef PARE_EMU
+/* One warp's product: every lane gives a[4], b[2] and c[4], element values by `value`. */
+template <class S, S (*value)(uint32_t reg, int i), int PER>
+static inline void emu_mma(S *c, const uint32_t *a, const uint32_t *b) {
+    struct give {
+        const uint32_t *a, *b;
+        const S *c;
+    } in = {a, b, c};
+    S out[4];
+    emu_collect(32, 0xffffffffu, "mma", &in, out, [](emu_lanes *l) {
+        for (int lane = 0; lane < 32; lane++) {
+            int g = lane / 4, t = lane % 4;
+            for (int i = 0; i < 4; i++) {
+                int row = g + i / 2 * 8, col = 2 * t + i % 2;
+                S sum = ((const give *)l->in[lane])->c[i];
+                for (int k = 0; k < 8 * PER; k++) {
+                    int owner = k / PER % 4, high = k / (4 * PER);
+                    const give *ga = (const give *)l->in[row % 8 * 4 + owner],
+                               *gb = (const give *)l->in[col * 4 + owner];
+                    sum += value(ga->a[row / 8 + 2 * high], k % PER) * value(gb->b[high], k % PER);
+                }
+                ((S *)l->out[lane])[i] = sum;
+            }
+        }
+    });
+    for (int i = 0; i < 4; i++) c[i] = out[i];
+}
+static inline float emu_half_value(uint32_t r, int i) { return pare_h2f((uint16_t)(r >> 16 * i)); }
+static inline float emu_bf16_value(uint32_t r, int i) { return pare_bf2f((uint16_t)(r >> 16 * i)); }
+static inline int32_t emu_s8_value(uint32_t r, int i) { return (int8_t)(r >> 8 * i); }
+#endif
+
+__device__ __forceinline__ void pare_mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#ifdef PARE_EMU
+    emu_mma<float, emu_half_value, 2>(c, a, b);
+#elif __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else /* two of k8 */
+    for (int h = 0; h < 2; h++)
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[2 * h]), "r"(a[2 * h + 1]), "r"(b[h]));
+#endif
+}
+
+/* Needs sm_80: callers ask the device first. */
+__device__ __forceinline__ void pare_mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#ifdef PARE_EMU
+    emu_mma<float, emu_bf16_value, 2>(c, a, b);
+#elif __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    __trap();
+#endif
+}
+
+__device__ __forceinline__ void pare_mma_s8(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#ifdef PARE_EMU
+    emu_mma<int32_t, emu_s8_value, 4>(c, a, b);
+#elif __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else /* four of m8n8k16 */
+    for (int h = 0; h < 2; h++)
+        for (int r = 0; r < 2; r++)
+            asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                : "+r"(c[2 * r]), "+r"(c[2 * r + 1])
+                : "r"(a[2 * h + r]), "r"(b[h]));
+#endif
+}
+
+#endif
