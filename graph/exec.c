@@ -198,8 +198,8 @@ static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     if (!e->hook) return PARE_OK;
     pare_tensor t;
     PARE_TRY(to_host(e, n->out[0], &t, d));
-    e->hook(e->hook_ctx, i, n->name, n->op, &t);
-    return PARE_OK;
+    if (!e->hook(e->hook_ctx, i, n->name, n->op, &t) || e->be->host_memory) return PARE_OK;
+    return pare_exec_upload(e, address(e, n->out[0]), t.data, pare_tensor_bytes(&t), d);
 }
 
 pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_bindings, pare_diag *d) {

@@ -16,8 +16,9 @@ typedef struct pare_binding {
     void *data;
 } pare_binding;
 
-/* Called after each node with its first output (host memory); for layer views. */
-typedef void pare_node_hook(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out);
+/* Called after each node with its first output (host memory); for layer views. true: the hook has changed out's
+ * numbers, and the nodes that follow are to read the changed ones. */
+typedef bool pare_node_hook(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out);
 
 typedef struct pare_exec_opts {
     const pare_backend *backend; /* NULL = cpu */

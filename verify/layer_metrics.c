@@ -126,14 +126,15 @@ static void compare(pare_layers *l, const char *name, const float *x, size_t n) 
     }
 }
 
-void pare_layers_hook(void *layers, int index, const char *name, pare_op op, const pare_tensor *out) {
+bool pare_layers_hook(void *layers, int index, const char *name, pare_op op, const pare_tensor *out) {
     pare_layers *l = layers;
-    if (out->type != &pare_qtype_f32 || l->failed) return;
+    if (out->type != &pare_qtype_f32 || l->failed) return false;
     size_t n = (size_t)pare_tensor_elems(out);
-    if (!n) return;
+    if (!n) return false;
     if (l->phase == PARE_LAYERS_COUNT) l->n_counted++;
     else if (l->phase == PARE_LAYERS_RECORD) record(l, name, op, out->data, n);
     else if (l->n) compare(l, name, out->data, n);
+    return false;
 }
 
 pare_status pare_layers_finish(pare_layers *l, pare_verify_report *r, pare_diag *d) {

@@ -20,7 +20,7 @@ typedef bool pare_layers_applies_fn(const char *name);
 void pare_layers_reorder(pare_layers *l, pare_layers_applies_fn *applies, const uint32_t *order, size_t head_dim);
 /* Before each run. PARE_ERR_NOMEM when an earlier run could not keep its samples. */
 pare_status pare_layers_start(pare_layers *l, pare_layers_phase phase, pare_diag *d);
-void pare_layers_hook(void *layers, int node, const char *name, pare_op op,
+bool pare_layers_hook(void *layers, int node, const char *name, pare_op op,
                       const pare_tensor *out); /* a pare_node_hook */
 /* Appends the nodes found in both, in order, to r->layers, flags those that stand out, names the first that differs. */
 pare_status pare_layers_finish(pare_layers *l, pare_verify_report *r, pare_diag *d);

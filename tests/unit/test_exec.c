@@ -110,8 +110,9 @@ static pare_status device_run(void *dev, const pare_op_call *c, pare_diag *d) {
 
 #define TOY(host, run_fn)                                                                                              \
     {                                                                                                                  \
-        "toy", PARE_BACKEND_ABI, toy_open, toy_close, toy_alloc, toy_release, toy_copy, toy_copy, toy_supports,        \
-            toy_workspace, run_fn, toy_sync, host                                                                      \
+        .name = "toy", .abi = PARE_BACKEND_ABI, .open = toy_open, .close = toy_close, .alloc = toy_alloc,              \
+        .release = toy_release, .upload = toy_copy, .download = toy_copy, .supports = toy_supports,                    \
+        .workspace_bytes = toy_workspace, .run = run_fn, .sync = toy_sync, .host_memory = host                         \
     }
 static const pare_backend toy_host = TOY(true, toy_run), toy_device = TOY(false, device_run);
 
@@ -284,6 +285,38 @@ static void random_graphs_on_a_device(void **s) {
     for (uint64_t seed = 300; seed < 350; seed++) check_graph(seed, &toy_device);
 }
 
+static bool all_fours(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out) {
+    float *y = out->data;
+    ++*(int *)ctx;
+    if (node != 0) return false;
+    for (int64_t i = 0; i < pare_tensor_elems(out); i++) y[i] = 4;
+    return true;
+}
+
+static void a_hook_changes_a_node(void **s) { /* what follows reads the changed numbers, wherever memory is */
+    const pare_backend *be[] = {&toy_host, &toy_device};
+    for (int k = 0; k < 2; k++) {
+        pare_graph *g = pare_graph_new();
+        float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+        int seen = 0;
+        pare_value in = pare_graph_input(g, "x", &pare_qtype_f32, 1, (int64_t[]){PARE_SYM_BATCH});
+        pare_attr_softmax at = {-1};
+        pare_value a = pare_graph_node(g, PARE_OP_Softmax, "a", &at, sizeof at, 1, &in, 1);
+        pare_value b = pare_graph_node(g, PARE_OP_Relu, "b", NULL, 0, 1, &a, 1);
+        pare_graph_mark_output(g, b);
+        pare_exec *e;
+        assert_int_equal(pare_exec_open(g, &(pare_exec_opts){.backend = be[k]}, &e, NULL), PARE_OK);
+        pare_exec_set_hook(e, all_fours, &seen);
+        assert_int_equal(pare_exec_shape(e, (int64_t[]){8, 0, 0}, NULL), PARE_OK);
+        assert_int_equal(pare_exec_run(e, -1, &(pare_binding){in, x}, 1, NULL), PARE_OK);
+        const pare_tensor *y = pare_exec_value(e, b);
+        for (int i = 0; i < 8; i++) assert_true(((const float *)y->data)[i] == 4 * 0.5f + 2);
+        assert_int_equal(seen, 2);
+        pare_exec_close(&e);
+        pare_graph_free(&g);
+    }
+}
+
 static void memory_is_reused(void **s) { /* a chain of 64 values of one size needs room for two */
     pare_graph *g = pare_graph_new();
     pare_value v = pare_graph_input(g, "x", &pare_qtype_f32, 1, (int64_t[]){PARE_SYM_BATCH});
@@ -374,9 +407,10 @@ static void refusals(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_graphs),       cmocka_unit_test(random_graphs_on_a_device),
-        cmocka_unit_test(memory_is_reused),    cmocka_unit_test(a_run_takes_no_memory),
-        cmocka_unit_test(failing_allocations), cmocka_unit_test(refusals),
+        cmocka_unit_test(random_graphs),         cmocka_unit_test(random_graphs_on_a_device),
+        cmocka_unit_test(memory_is_reused),      cmocka_unit_test(a_run_takes_no_memory),
+        cmocka_unit_test(failing_allocations),   cmocka_unit_test(refusals),
+        cmocka_unit_test(a_hook_changes_a_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
