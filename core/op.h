@@ -137,7 +137,8 @@ struct pare_backend {
     pare_status (*sync)(void *dev);
     bool host_memory; /* device pointers are host pointers: weights are bound in place */
     /* Weights in the order of bytes that the device's kernels want: the same codes and scales, nothing decoded. Every
-     * constant operand is uploaded this way. (opt: as stored, by upload) */
+     * constant operand is uploaded this way, one of a tied pair (an embedding that is also the output) for both: the
+     * order must not depend on w->transposed. (opt: as stored, by upload) */
     size_t (*weight_bytes)(void *dev, const pare_tensor *w);
     pare_status (*upload_weight)(void *dev, void *dst, const pare_tensor *w, pare_diag *d); /* w->data: host memory */
     /* Bytes that may still be allocated, and in all. (opt: no limit) */
