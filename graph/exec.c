@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The executor: one block of memory and one workspace, sized for the largest plan so far, shared by all plans. */
+ * The executor: one block of memory and one workspace, sized for the largest plan so far, shared by all plans.
+ * Backends with memory of their own have their weights in exec_weights.c, what they leave to the CPU in
+ * exec_fallback.c, recordings in exec_record.c. */
 #include "graph/exec_impl.h"
 
 #include "core/status.h"
@@ -10,6 +12,17 @@
 #include <string.h>
 
 #define MAX_PLANS 32 /* beyond it the one unused for longest goes; a decoder needs two or three */
+
+/* What only a backend with memory of its own needs. */
+static pare_status open_apart(pare_exec *e, pare_diag *d) {
+    const pare_backend *cpu;
+    if (pare_exec_open_weights(e) != PARE_OK)
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory for the executor");
+    PARE_TRY(pare_backend_find("cpu", &cpu, d));
+    PARE_TRY(cpu->open(&e->cpu_dev, d));
+    e->cpu = cpu;
+    return PARE_OK;
+}
 
 pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec **out, pare_diag *d) {
     *out = NULL;
@@ -22,18 +35,19 @@ pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec 
     if (!e) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory for the executor");
     e->g = g;
     e->be = be;
+    e->generation = 1;
     if (opts) e->act = opts->act, e->hook = opts->hook, e->hook_ctx = opts->hook_ctx;
     e->plans = pare_calloc(MAX_PLANS, sizeof *e->plans);
     e->bound = pare_calloc(g->n_values + 1, sizeof *e->bound);
-    e->mirror = pare_calloc(g->n_values + 1, sizeof *e->mirror);
-    e->mirror_bytes = pare_calloc(g->n_values + 1, sizeof *e->mirror_bytes);
     e->host = pare_calloc(g->n_values + 1, sizeof *e->host);
-    pare_status s = e->plans && e->bound && e->mirror && e->mirror_bytes && e->host ? PARE_OK : PARE_ERR_NOMEM;
+    e->host_bytes = pare_calloc(g->n_values + 1, sizeof *e->host_bytes);
+    pare_status s = e->plans && e->bound && e->host && e->host_bytes ? PARE_OK : PARE_ERR_NOMEM;
     if (s != PARE_OK) pare_fail(d, s, NULL, NULL, "not enough memory for the executor");
     else {
         s = be->open(&e->dev, d);
         e->opened = s == PARE_OK;
     }
+    if (s == PARE_OK && !be->host_memory) s = open_apart(e, d);
     if (s != PARE_OK) pare_exec_close(&e);
     *out = e;
     return s;
@@ -42,9 +56,10 @@ pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec 
 void pare_exec_close(pare_exec **ep) {
     pare_exec *e = ep ? *ep : NULL;
     if (!e) return;
+    pare_exec_forget(e, NULL);
+    pare_exec_close_weights(e);
+    pare_exec_close_fallback(e);
     if (e->opened) {
-        for (size_t v = 0; v < e->g->n_values; v++)
-            if (e->mirror[v]) e->be->release(e->dev, e->mirror[v]);
         if (e->block) e->be->release(e->dev, e->block);
         if (e->workspace) e->be->release(e->dev, e->workspace);
         e->be->close(e->dev);
@@ -53,9 +68,8 @@ void pare_exec_close(pare_exec **ep) {
     for (size_t i = 0; i < e->n_plans; i++) pare_memplan_free(&e->plans[i]);
     pare_free(e->plans);
     pare_free(e->bound);
-    pare_free(e->mirror);
-    pare_free(e->mirror_bytes);
     pare_free(e->host);
+    pare_free(e->host_bytes);
     pare_free(e);
     *ep = NULL;
 }
@@ -65,7 +79,7 @@ int pare_exec_stages(const pare_exec *e) { return (int)e->g->n_stages; }
 size_t pare_exec_memory_bytes(const pare_exec *e) {
     return e->plan ? e->plan->block_bytes + e->plan->workspace_bytes : 0;
 }
-void *pare_exec_alloc(pare_exec *e, size_t bytes) { return e->be->alloc(e->dev, bytes ? bytes : 1); }
+void *pare_exec_alloc(pare_exec *e, size_t bytes) { return pare_exec_take(e, bytes); }
 void pare_exec_release(pare_exec *e, void *p) {
     if (p) e->be->release(e->dev, p);
 }
@@ -79,7 +93,8 @@ static pare_status reserve(pare_exec *e, void **p, size_t *have, size_t want, pa
     if (want <= *have) return PARE_OK;
     if (*p) e->be->release(e->dev, *p);
     *have = 0;
-    *p = e->be->alloc(e->dev, want);
+    e->generation++;
+    *p = pare_exec_take(e, want);
     if (!*p)
         return pare_fail(d, PARE_ERR_NOMEM, NULL, e->be->name, "%zu bytes of activations do not fit into memory", want);
     *have = want;
@@ -100,6 +115,7 @@ static void keep_plan(pare_exec *e, pare_memplan *p) {
         slot = 0;
         for (size_t i = 1; i < MAX_PLANS; i++)
             if (e->plans[i]->used < e->plans[slot]->used) slot = i;
+        pare_exec_forget(e, e->plans[slot]);
         pare_memplan_free(&e->plans[slot]);
     }
     e->plans[slot] = p;
@@ -108,7 +124,8 @@ static void keep_plan(pare_exec *e, pare_memplan *p) {
 pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], pare_diag *d) {
     pare_memplan *p = find_plan(e, sym);
     if (!p) {
-        PARE_TRY(pare_memplan_make(e->g, sym, e->be, e->dev, e->act, &p, d));
+        const pare_memplan_on on = {e->be, e->cpu, e->dev, e->cpu_dev, e->act};
+        PARE_TRY(pare_memplan_make(e->g, sym, &on, &p, d));
         e->plan = NULL; /* it may be the one that goes */
         keep_plan(e, p);
     }
@@ -116,6 +133,7 @@ pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], par
     e->plan = NULL;
     PARE_TRY(reserve(e, &e->block, &e->block_bytes, p->block_bytes, d));
     PARE_TRY(reserve(e, &e->workspace, &e->workspace_bytes, p->workspace_bytes, d));
+    PARE_TRY(pare_exec_reserve_fallback(e, p, d));
     e->plan = p;
     return PARE_OK;
 }
@@ -128,16 +146,16 @@ static void *address(const pare_exec *e, pare_value v) {
         v = e->plan->alias[v];
     }
     if (e->g->values[v].kind == PARE_VALUE_NODE) return (char *)e->block + e->plan->offset[v];
-    if (e->g->values[v].kind == PARE_VALUE_WEIGHT) return e->mirror[v] ? e->mirror[v] : e->g->values[v].tensor.data;
-    return NULL;
+    if (e->g->values[v].kind != PARE_VALUE_WEIGHT) return NULL;
+    void *there = e->home ? e->mirror[e->home[v]] : NULL;
+    return there ? there : e->g->values[v].tensor.data;
 }
 
-/* Inputs and weights of a backend with memory of its own: v's copy there, made or refreshed. */
-static pare_status mirror(pare_exec *e, pare_value v, const void *src, bool refresh, pare_diag *d) {
+/* The copy of an input in the memory of the backend. */
+static pare_status mirror(pare_exec *e, pare_value v, const void *src, pare_diag *d) {
     size_t bytes = pare_tensor_bytes(&e->plan->values[v]);
-    bool fresh = !e->mirror[v];
     PARE_TRY(reserve(e, &e->mirror[v], &e->mirror_bytes[v], bytes ? bytes : 1, d));
-    return fresh || refresh ? pare_exec_upload(e, e->mirror[v], src, bytes, d) : PARE_OK;
+    return pare_exec_upload(e, e->mirror[v], src, bytes, d);
 }
 
 static pare_status bind(pare_exec *e, const pare_binding *b, int n, pare_diag *d) {
@@ -148,7 +166,7 @@ static pare_status bind(pare_exec *e, const pare_binding *b, int n, pare_diag *d
             return pare_fail(d, PARE_ERR_INTERNAL, NULL, "binding", "value %d cannot be bound", (int)v);
         e->bound[v] = b[i].data;
         if (e->be->host_memory || e->g->values[v].kind != PARE_VALUE_INPUT || !b[i].data) continue;
-        PARE_TRY(mirror(e, v, b[i].data, true, d));
+        PARE_TRY(mirror(e, v, b[i].data, d));
         e->bound[v] = e->mirror[v];
     }
     return PARE_OK;
@@ -160,12 +178,11 @@ static pare_status to_host(pare_exec *e, pare_value v, pare_tensor *out, pare_di
     out->data = address(e, v);
     if (e->be->host_memory) return PARE_OK;
     size_t bytes = pare_tensor_bytes(out);
-    void *p = pare_realloc(e->host[v], bytes);
-    if (!p) return pare_fail(d, PARE_ERR_NOMEM, NULL, e->g->values[v].name, "not enough memory to read the result");
-    e->host[v] = p;
+    if (pare_grow(&e->host[v], &e->host_bytes[v], bytes ? bytes : 1, 1) != PARE_OK)
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, e->g->values[v].name, "not enough memory to read the result");
     pare_status s = e->be->sync(e->dev);
-    if (s == PARE_OK) s = e->be->download(e->dev, p, out->data, bytes);
-    out->data = p;
+    if (s == PARE_OK) s = e->be->download(e->dev, e->host[v], out->data, bytes);
+    out->data = e->host[v];
     return s == PARE_OK ? s : pare_fail(d, s, NULL, e->g->values[v].name, "copying from the device failed");
 }
 
@@ -176,8 +193,6 @@ static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     for (int k = 0; k < n->n_in; k++) {
         pare_value v = n->in[k];
         if (v < 0) continue;
-        if (!e->be->host_memory && e->g->values[v].kind == PARE_VALUE_WEIGHT)
-            PARE_TRY(mirror(e, v, e->g->values[v].tensor.data, false, d));
         e->plan->values[v].data = address(e, v);
         if (!e->plan->values[v].data)
             return pare_fail(d, PARE_ERR_INTERNAL, NULL, e->g->values[v].name, "this input of %s is not bound",
@@ -188,7 +203,8 @@ static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     call.workspace_bytes = e->workspace_bytes;
     bool nothing = n->op == PARE_OP_Reshape && call.out[0]->data == call.in[0]->data;
     if (!nothing) {
-        pare_status s = e->be->run(e->dev, &call, d);
+        bool fallback = e->plan->fallback && e->plan->fallback[i];
+        pare_status s = fallback ? pare_exec_run_fallback(e, &call, d) : e->be->run(e->dev, &call, d);
         if (s != PARE_OK) {
             pare_fail(d, s, NULL, n->name, "%s failed", pare_op_get(n->op)->name);
             if (d && !d->where[0]) snprintf(d->where, sizeof d->where, "%s", n->name);
@@ -202,33 +218,30 @@ static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     return pare_exec_upload(e, address(e, n->out[0]), t.data, pare_tensor_bytes(&t), d);
 }
 
+pare_status pare_exec_run_nodes(pare_exec *e, int first, int end, pare_diag *d) {
+    for (int i = first; i < end; i++) {
+        if (pare_is_interrupted()) return pare_interrupted(d);
+        if (!e->be->host_memory && (i == first || e->g->nodes[i].stage != e->g->nodes[i - 1].stage))
+            PARE_TRY(pare_exec_stage_weights(e, i, end, d));
+        PARE_TRY(run_node(e, i, d));
+    }
+    return PARE_OK;
+}
+
 pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_bindings, pare_diag *d) {
     if (!e->plan) return pare_fail(d, PARE_ERR_INTERNAL, NULL, NULL, "pare_exec_shape comes before pare_exec_run");
     PARE_TRY(bind(e, b, n_bindings, d));
     int first = 0, end = (int)e->g->n_nodes;
     if (stage >= 0) pare_graph_stage_range(e->g, stage, &first, &end);
-    for (int i = first; i < end; i++) {
-        if (pare_is_interrupted()) return pare_interrupted(d);
-        PARE_TRY(run_node(e, i, d));
-    }
-    pare_status s = e->be->sync(e->dev);
+    pare_status s = e->be->host_memory ? pare_exec_run_nodes(e, first, end, d)
+                                       : pare_exec_run_recorded(e, stage, first, end, b, n_bindings, d);
+    e->in_use = -1;
+    PARE_TRY(s);
+    s = e->be->sync(e->dev);
     return s == PARE_OK ? s : pare_fail(d, s, NULL, e->be->name, "the device failed");
 }
 
 const pare_tensor *pare_exec_value(pare_exec *e, pare_value v) {
     if (!e->plan || v < 0 || (size_t)v >= e->g->n_values || e->g->values[v].kind != PARE_VALUE_NODE) return NULL;
     return to_host(e, v, &e->result, NULL) == PARE_OK ? &e->result : NULL;
-}
-
-void pare_exec_drop_weights(pare_exec *e, int stage) {
-    int first, end;
-    pare_graph_stage_range(e->g, stage, &first, &end);
-    for (int i = first; i < end; i++)
-        for (int k = 0; k < e->g->nodes[i].n_in; k++) {
-            pare_value v = e->g->nodes[i].in[k];
-            if (v < 0 || e->g->values[v].kind != PARE_VALUE_WEIGHT || !e->mirror[v]) continue;
-            e->be->release(e->dev, e->mirror[v]);
-            e->mirror[v] = NULL;
-            e->mirror_bytes[v] = 0;
-        }
 }

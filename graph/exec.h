@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Runs a graph on a backend, stage by stage. A plan (shapes, one memory block with reuse by lifetime, workspace) is
- * made for each set of symbol values and cached; running with a cached plan allocates nothing. */
+ * made for each set of symbol values and cached; running with a cached plan allocates nothing.
+ *
+ * On a backend with memory of its own:
+ * - a stage's weights are uploaded before its first run and stay, unless memory() says that they do not all fit: then
+ *   those needed last make room, and a walk over the stages streams them from the host;
+ * - what only the CPU can run is run there, its operands and results copied;
+ * - a run of the same stage, plan and addresses is recorded the second time and replayed from then on, where the
+ *   backend can do that, no hook is set and nothing falls back. Its first run may allocate, replays do not. */
 #ifndef PARE_GRAPH_EXEC_H
 #define PARE_GRAPH_EXEC_H
 
@@ -45,7 +52,12 @@ size_t pare_exec_memory_bytes(const pare_exec *e); /* activations + workspace of
 void *pare_exec_alloc(pare_exec *e, size_t bytes);
 void pare_exec_release(pare_exec *e, void *p);
 pare_status pare_exec_upload(pare_exec *e, void *dst, const void *src, size_t bytes, pare_diag *d);
-/* Backends with memory of their own keep a stage's weights there from its first run on; this drops them. */
+/* Drops the backend's copy of a stage's weights; its next run uploads them again. */
 void pare_exec_drop_weights(pare_exec *e, int stage);
+
+/* For reports. How many nodes the plans so far leave to the CPU, and their names (valid until close; names may be
+ * NULL); whether weights had to make room for others. */
+size_t pare_exec_fallbacks(const pare_exec *e, const char *const **names);
+bool pare_exec_streamed(const pare_exec *e);
 
 #endif

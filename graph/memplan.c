@@ -11,11 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGN 64
-
 void pare_memplan_free(pare_memplan **pp) {
     pare_memplan *p = pp ? *pp : NULL;
     if (!p) return;
+    pare_free(p->fallback);
     pare_free(p->values);
     pare_free(p->alias);
     pare_free(p->offset);
@@ -25,7 +24,7 @@ void pare_memplan_free(pare_memplan **pp) {
     *pp = NULL;
 }
 
-static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym) {
+static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym, bool fallbacks) {
     pare_memplan *p = pare_calloc(1, sizeof *p);
     if (!p) return NULL;
     size_t n = g->n_values;
@@ -34,7 +33,9 @@ static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym) {
     p->offset = pare_calloc(n, sizeof *p->offset);
     p->first = pare_calloc(n, sizeof *p->first);
     p->last = pare_calloc(n, sizeof *p->last);
-    if (!p->values || !p->alias || !p->offset || !p->first || !p->last) pare_memplan_free(&p);
+    if (fallbacks) p->fallback = pare_calloc(g->n_nodes + 1, sizeof *p->fallback);
+    if ((fallbacks && !p->fallback) || !p->values || !p->alias || !p->offset || !p->first || !p->last)
+        pare_memplan_free(&p);
     for (size_t v = 0; p && v < n; v++) {
         p->values[v] = g->values[v].tensor;
         p->alias[v] = PARE_NO_VALUE;
@@ -50,7 +51,12 @@ static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym) {
 void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_round act, pare_op_call *call) {
     const pare_graph_node_t *n = &g->nodes[i];
     *call = (pare_op_call){.op = n->op, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .act = act};
-    for (int k = 0; k < n->n_in; k++) call->in[k] = n->in[k] < 0 ? NULL : &p->values[n->in[k]];
+    for (int k = 0; k < n->n_in; k++) {
+        if (n->in[k] < 0) continue;
+        const pare_graph_value *v = &g->values[n->in[k]];
+        call->in[k] = &p->values[n->in[k]];
+        if (v->kind == PARE_VALUE_WEIGHT) call->host[k] = v->tensor.data;
+    }
     for (int k = 0; k < n->n_out; k++) call->out[k] = &p->values[n->out[k]];
 }
 
@@ -70,19 +76,34 @@ static pare_status bind_symbols(const pare_graph *g, pare_memplan *p, pare_diag 
     return PARE_OK;
 }
 
-static pare_status infer(const pare_graph *g, pare_memplan *p, const pare_backend *be, void *dev, pare_act_round act,
-                         pare_diag *d) {
+/* Node i goes to the CPU: room for its operands and results in host memory. */
+static void fall_back(pare_memplan *p, const pare_memplan_on *on, int i, const pare_op_call *call) {
+    size_t bytes = 0, ws = on->cpu->workspace_bytes(on->cpu_dev, call);
+    for (int k = 0; k < call->n_in; k++)
+        if (call->in[k] && !call->host[k]) bytes += pare_memplan_round(pare_tensor_bytes(call->in[k]));
+    for (int k = 0; k < call->n_out; k++) bytes += pare_memplan_round(pare_tensor_bytes(call->out[k]));
+    if (bytes > p->staging_bytes) p->staging_bytes = bytes;
+    if (ws > p->cpu_workspace_bytes) p->cpu_workspace_bytes = ws;
+    p->fallback[i] = true;
+    p->n_fallbacks++;
+}
+
+static pare_status infer(const pare_graph *g, pare_memplan *p, const pare_memplan_on *on, pare_diag *d) {
     for (size_t i = 0; i < g->n_nodes; i++) {
         pare_op_call call;
         pare_diag why = {0};
-        pare_memplan_call(g, p, (int)i, act, &call);
+        pare_memplan_call(g, p, (int)i, on->act, &call);
         pare_status s = pare_infer_shapes(&call, &why);
         if (s != PARE_OK) return pare_fail(d, s, NULL, g->nodes[i].name, "%s", why.text);
-        if (!be->supports(dev, &call))
+        if (on->be->supports(on->dev, &call)) {
+            size_t ws = on->be->workspace_bytes(on->dev, &call);
+            if (ws > p->workspace_bytes) p->workspace_bytes = ws;
+        } else if (on->cpu && on->cpu->supports(on->cpu_dev, &call)) {
+            fall_back(p, on, (int)i, &call);
+        } else {
             return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, g->nodes[i].name,
-                             "%s with these operands cannot be run on %s", pare_op_get(call.op)->name, be->name);
-        size_t ws = be->workspace_bytes(dev, &call);
-        if (ws > p->workspace_bytes) p->workspace_bytes = ws;
+                             "%s with these operands cannot be run on %s", pare_op_get(call.op)->name, on->be->name);
+        }
     }
     return PARE_OK;
 }
@@ -131,7 +152,10 @@ static bool elementwise(pare_op op) {
 static pare_value writes_over(const pare_graph *g, const pare_memplan *p, int i) {
     const pare_graph_node_t *n = &g->nodes[i];
     pare_value out = n->out[0];
-    if (n->op == PARE_OP_Reshape) return n->in[0];
+    if (n->op == PARE_OP_Reshape) { /* a device may keep a weight in another order, or drop it */
+        bool weight = g->values[root_of(p, n->in[0])].kind == PARE_VALUE_WEIGHT;
+        return weight && p->fallback ? PARE_NO_VALUE : n->in[0];
+    }
     if (n->op == PARE_OP_TensorScatter) {
         pare_value r = root_of(p, n->in[0]);
         pare_value_kind kind = g->values[r].kind;
@@ -205,8 +229,8 @@ static pare_status place(const pare_graph *g, pare_memplan *p, pare_diag *d) {
     }
     for (size_t v = 0; v < g->n_values; v++) {
         if (g->values[v].kind != PARE_VALUE_NODE || p->alias[v] >= 0) continue;
-        size_t bytes = (pare_tensor_bytes(&p->values[v]) + ALIGN - 1) / ALIGN * ALIGN;
-        rooms[n++] = (room){bytes ? bytes : ALIGN, 0, p->first[v], p->last[v], (pare_value)v};
+        size_t bytes = pare_memplan_round(pare_tensor_bytes(&p->values[v]));
+        rooms[n++] = (room){bytes ? bytes : PARE_MEMPLAN_ALIGN, 0, p->first[v], p->last[v], (pare_value)v};
     }
     qsort(rooms, n, sizeof *rooms, larger_first);
     for (size_t i = 0; i < n; i++) {
@@ -220,12 +244,12 @@ static pare_status place(const pare_graph *g, pare_memplan *p, pare_diag *d) {
     return PARE_OK;
 }
 
-pare_status pare_memplan_make(const pare_graph *g, const int64_t sym[PARE_SYM_COUNT], const pare_backend *be, void *dev,
-                              pare_act_round act, pare_memplan **out, pare_diag *d) {
-    pare_memplan *p = plan_new(g, sym);
+pare_status pare_memplan_make(const pare_graph *g, const int64_t sym[PARE_SYM_COUNT], const pare_memplan_on *on,
+                              pare_memplan **out, pare_diag *d) {
+    pare_memplan *p = plan_new(g, sym, on->cpu != NULL);
     *out = NULL;
     pare_status s = p ? bind_symbols(g, p, d) : PARE_ERR_NOMEM;
-    if (s == PARE_OK) s = infer(g, p, be, dev, act, d);
+    if (s == PARE_OK) s = infer(g, p, on, d);
     if (s == PARE_OK) {
         find_last_uses(g, p);
         find_aliases(g, p);

@@ -15,21 +15,35 @@
 
 typedef struct pare_memplan {
     int64_t sym[PARE_SYM_COUNT];
+    bool *fallback;      /* per node: the CPU runs it; NULL when the backend has host memory */
     pare_tensor *values; /* shapes of all values; data only of weights (host) */
     pare_value *alias;   /* the value whose memory this one is, or PARE_NO_VALUE */
     size_t *offset;      /* into the block, or PARE_NO_OFFSET */
     int *first, *last;   /* lifetime in nodes, of values with an offset */
     size_t block_bytes, workspace_bytes;
-    int threads;   /* workspaces are sized for this many */
-    uint64_t used; /* clock of the last use */
+    size_t n_fallbacks, staging_bytes, cpu_workspace_bytes; /* host memory that the largest of them needs */
+    int threads;                                            /* workspaces are sized for this many */
+    uint64_t used;                                          /* clock of the last use */
 } pare_memplan;
 
+/* Who runs a plan's nodes: the backend, else the CPU (NULL: nobody else). */
+typedef struct pare_memplan_on {
+    const pare_backend *be, *cpu;
+    void *dev, *cpu_dev;
+    pare_act_round act;
+} pare_memplan_on;
+
+#define PARE_MEMPLAN_ALIGN 64
+static inline size_t pare_memplan_round(size_t bytes) {
+    return (bytes + PARE_MEMPLAN_ALIGN - 1) / PARE_MEMPLAN_ALIGN * PARE_MEMPLAN_ALIGN;
+}
+
 /* owns: the caller; pare_memplan_free. fails: PARE_ERR_INPUT naming the node whose operands do not fit,
- * PARE_ERR_UNSUPPORTED naming the node that the backend cannot run, PARE_ERR_NOMEM. */
-pare_status pare_memplan_make(const pare_graph *g, const int64_t sym[PARE_SYM_COUNT], const pare_backend *be, void *dev,
-                              pare_act_round act, pare_memplan **out, pare_diag *d);
+ * PARE_ERR_UNSUPPORTED naming the node that nobody can run, PARE_ERR_NOMEM. */
+pare_status pare_memplan_make(const pare_graph *g, const int64_t sym[PARE_SYM_COUNT], const pare_memplan_on *on,
+                              pare_memplan **out, pare_diag *d);
 void pare_memplan_free(pare_memplan **p);
-/* The call of node i over the plan's tensors (their data as it is now; no workspace). */
+/* The call of node i over the plan's tensors (their data as it is now; host memory of constants; no workspace). */
 void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_round act, pare_op_call *call);
 
 #endif

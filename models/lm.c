@@ -82,6 +82,10 @@ void pare_lm_set_hook(pare_lm *lm, pare_node_hook *hook, void *ctx) {
     if (lm->steps.e) pare_exec_set_hook(lm->steps.e, hook, ctx);
 }
 size_t pare_lm_memory_bytes(const pare_lm *lm) { return pare_exec_memory_bytes(lm->last->e) + lm->last->kv_bytes; }
+size_t pare_lm_fallbacks(const pare_lm *lm, const char *const **names) {
+    return pare_exec_fallbacks(lm->last->e, names);
+}
+bool pare_lm_streamed(const pare_lm *lm) { return pare_exec_streamed(lm->last->e); }
 
 static pare_status check_ids(const pare_lm *lm, const int64_t *ids, int64_t n, pare_diag *d) {
     for (int64_t i = 0; i < n; i++)

@@ -48,5 +48,9 @@ pare_status pare_lm_embed(pare_lm *lm, const int64_t *ids, const int64_t *length
 void pare_lm_set_hook(pare_lm *lm, pare_node_hook *hook, void *ctx);
 /* Bytes of activations and workspace of the last call, and of the KV cache. */
 size_t pare_lm_memory_bytes(const pare_lm *lm);
+/* Of the last call: operators that the backend left to the CPU (names as in pare_exec_fallbacks), and whether weights
+ * were streamed because the device cannot hold them all. */
+size_t pare_lm_fallbacks(const pare_lm *lm, const char *const **names);
+bool pare_lm_streamed(const pare_lm *lm);
 
 #endif
