@@ -133,7 +133,7 @@ fuzz-replay: $(REPLAY)
 FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
 FUZZ_FLAGS   := -std=gnu17 -O1 -g -fopenmp -ffp-contract=off -Iinclude -I. -I$(B) -Itests/fuzz -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-FUZZ_OBJ     := $(patsubst %.c,$(B)/fuzz-obj/%.o,$(wildcard core/*.c formats/*.c quant/*.c))
+FUZZ_OBJ     := $(patsubst %.c,$(B)/fuzz-obj/%.o,$(wildcard core/*.c formats/*.c quant/*.c verify/*.c) api/verify_data.c)
 $(B)/fuzz-obj/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
 $(B)/fuzz-obj/%_avx512.o: OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 $(B)/fuzz-obj/%.o: %.c

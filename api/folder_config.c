@@ -70,7 +70,7 @@ static json_t *ct_config(const pare_job *job) {
     json_t *groups = json_object();
     const char *format = NULL;
     for (size_t k = 0; k < n; k++) {
-        char name[24];
+        char name[32];
         snprintf(name, sizeof name, "group_%zu", k);
         json_object_set_new(groups, name, ct_group(job, kinds[k], n == 1));
         const char *f = kinds[k]->emit == PARE_EMIT_CT_INT8 ? "int-quantized" : "pack-quantized";
