@@ -89,7 +89,7 @@ $(CB)/%.o: cuda/%.cu $(CUDA_HDR)
 # Linked under the name of its set, then copied, so that a change of the set relinks.
 $(CB)/libpare-cuda.so: $(CUDA_OBJ)
 	@echo "  ld    $(B)/libpare-cuda.so"
-	$(Q)$(NVCC) -shared -cudart static -Xcompiler -fPIC $^ -o $@ -ldl -lpthread -lrt
+	$(Q)$(NVCC) -shared -cudart static -Xcompiler -fPIC -Xlinker --exclude-libs,ALL $^ -o $@ -ldl -lpthread -lrt
 $(B)/libpare-cuda.so: $(CB)/libpare-cuda.so
 	$(Q)cp $< $@
 
@@ -156,7 +156,7 @@ setup:
 
 demo:
 	@sh tools/setup.sh demo
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(BIN) $(LIBSO)
 	@sh tools/demo.sh $(B)
 
 check:
@@ -191,6 +191,7 @@ install: all $(MAN)
 	install -m 644 $(LIBA) $(DESTDIR)$(PREFIX)/lib/libpare.a
 	install -m 755 $(LIBSO) $(DESTDIR)$(PREFIX)/lib/libpare.so.0
 	ln -sf libpare.so.0 $(DESTDIR)$(PREFIX)/lib/libpare.so
+	$(if $(CUDA_SO),install -m 755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libpare-cuda.so)
 	install -m 644 include/pare/pare.h include/pare/status.def $(DESTDIR)$(PREFIX)/include/pare/
 	install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1/pare.1
 	install -m 644 tools/completion/pare.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pare
@@ -198,7 +199,7 @@ install: all $(MAN)
 	    "$$(sed -n 's/.*PARE_VERSION "\(.*\)"/\1/p' include/pare/pare.h)" $(PREFIX) "$(LIBS)" $(PREFIX) >$(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/pare $(DESTDIR)$(PREFIX)/lib/libpare.* $(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc \
+	rm -f $(DESTDIR)$(PREFIX)/bin/pare $(DESTDIR)$(PREFIX)/lib/libpare.* $(DESTDIR)$(PREFIX)/lib/libpare-cuda.so $(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/pare.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pare
 	rm -rf $(DESTDIR)$(PREFIX)/include/pare
 

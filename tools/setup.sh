@@ -30,6 +30,7 @@ fuzz)
     ;;
 demo) need pip3 python3-pip && need unzip unzip ;;
 check | peers)
+    need g++ g++ # the kernels of cuda/ are compiled for the host
     lib cmocka.h libcmocka-dev
     need python3 python3
     python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || pkgs="$pkgs python3-venv"

@@ -25,6 +25,10 @@ LD_LIBRARY_PATH="$D/usr/lib" "$D/stranger" | grep '^3 /does/not/exist'
 nm -D --defined-only "$D/usr/lib/libpare.so.0" | awk '$2 == "T" { print $3 }' | while read -r f; do
     grep -q "\b$f(" include/pare/pare.h || { echo "libpare.so exports $f, which pare.h does not declare"; exit 1; }
 done
+if [ -e "$D/usr/lib/libpare-cuda.so" ]; then
+    [ "$(nm -D --defined-only "$D/usr/lib/libpare-cuda.so" | awk '$2 == "T" { print $3 }')" = pare_plugin ] || { echo "libpare-cuda.so exports more than its entry"; exit 1; }
+    ! ldd "$D/usr/bin/pare" "$D/usr/lib/libpare.so.0" | grep -i cuda || { echo "the program itself needs a CUDA library"; exit 1; }
+fi
 if command -v g++ >/dev/null; then echo '#include <pare/pare.h>' | g++ -std=c++17 -Wall -Wextra -Werror -I"$D/usr/include" -fsyntax-only -x c++ -; fi
 for h in $(git ls-files 'core/*.h' 'graph/*.h' 'formats/*.h' 'models/*.h' 'cpu/*.h' 'quant/*.h' 'verify/*.h' 'api/*.h' 'tools/*.h'); do
     case $h in *_impl.h | *simd.h | *lanes.h | *logit_exp.h) continue ;; esac # bodies meant to be included by one kernel file each
