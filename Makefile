@@ -120,6 +120,12 @@ $(B)/tests/tools/%: tests/tools/%.c $(LIBA)
 	@echo "  test  $*"
 	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP $< -o $@ $(LIBA) $(LIBS)
 
+# A plug-in that tests load in the place of a GPU's; its copy of the library stays inside.
+$(B)/tests/tools/%.so: tests/tools/%.c $(LIBA)
+	@mkdir -p $(@D)
+	@echo "  test  $*"
+	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -DPARE_BUILD_ID='"$(BUILD_ID)"' -MMD -MP -shared -Wl,-Bsymbolic -Wl,--exclude-libs,ALL $< -o $@ $(LIBA) $(LIBS)
+
 tests: $(TESTS)
 
 # Fuzz targets twice: with gcc, the mutations of tests/fuzz/replay.c and SAN=1 (make check), and with clang's libFuzzer.

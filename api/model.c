@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "core/cpu_features.h"
+#include "core/op.h"
 #include "core/status.h"
 #include "models/arch.h"
 
@@ -160,10 +161,16 @@ const char *pare_model_json(pare_model *m) {
     return b->failed ? NULL : b->p;
 }
 
-const char *pare_device_describe(int i) {
-    static char text[128];
-    if (i != 0) return NULL;
-    uint32_t mask = pare_cpu_mask();
-    snprintf(text, sizeof text, "cpu: %s, %d threads", mask ? pare_cpu_name(mask) : "plain x86-64", pare_threads());
-    return text;
+const char *pare_device_describe(int i, pare_diag *d) {
+    static char text[160];
+    if (i == 0) {
+        uint32_t mask = pare_cpu_mask();
+        snprintf(text, sizeof text, "cpu: %s, %d threads", mask ? pare_cpu_name(mask) : "plain x86-64", pare_threads());
+        return text;
+    }
+    const pare_backend *gpu;
+    if (i < 0 || pare_backend_find("cuda", &gpu, d) != PARE_OK || !gpu->describe) return NULL;
+    const char *words = gpu->describe(i - 1, i == 1 ? d : NULL);
+    if (words) snprintf(text, sizeof text, "cuda: %s", words);
+    return words ? text : NULL;
 }

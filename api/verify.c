@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/status.h"
 #include "verify/gates.h"
+#include "verify/metrics.h"
 #include "verify/stats.h"
 
 #include <math.h>
@@ -29,22 +30,8 @@ static pare_status check_opts(const pare_verify_opts *o, pare_diag *d) {
                          "a positive number was expected%s", o->top_k ? " (at most 1000)" : "");
     if (!(o->tolerance >= 0 && o->tolerance <= 10))
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--tolerance", "a number from 0 to 10 was expected (0.02 = 2 %%)");
-    if (o->device && strcmp(o->device, "cpu") != 0)
-        return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, "--device", "`%s` is not in this build; it has: cpu",
-                         o->device);
-    return PARE_OK;
-}
-
-/* Opens the model to run; leaves lm NULL when its architecture cannot be run. */
-static pare_status open_lm(pare_side *s, pare_diag *d) {
-    pare_lm_opts lo = {.act = s->act};
-    pare_diag why = {0};
-    pare_status st = pare_lm_open(s->src, &lo, &s->lm, &why);
-    if (st == PARE_ERR_UNSUPPORTED) {
-        pare_log(PARE_LOG_WARN, "%s cannot be run (%s): comparing weights", s->path, why.text);
-        return PARE_OK;
-    }
-    if (st != PARE_OK) return pare_fail(d, st, *why.file ? why.file : s->path, why.where, "%s", why.text);
+    if (o->weights && o->device && strcmp(o->device, "cpu") != 0)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--device", "--weights compares what is stored and runs on the CPU");
     return PARE_OK;
 }
 
@@ -68,25 +55,6 @@ static pare_status open_tokenizers(pare_verify_run *v, pare_diag *d) {
     return PARE_OK;
 }
 
-static uint64_t weight_bytes(const pare_source *s) {
-    uint64_t n = 0;
-    for (size_t i = 0; i < s->n_tensors; i++) n += s->tensors[i].bytes;
-    return n;
-}
-
-static void add_columns(pare_verify_run *v, bool run) {
-    for (int i = 0; i < 2; i++) {
-        const pare_side *s = &v->side[i];
-        pare_column c = {s->path,
-                         i ? "reduced" : "original",
-                         "cpu",
-                         run ? pare_act_name(s->act) : "not run",
-                         s->lm ? pare_lm_describe(s->lm)->arch : "",
-                         weight_bytes(s->src)};
-        pare_report_column(v->r, &c);
-    }
-}
-
 static pare_status with_text(pare_verify_run *v, pare_verify_kind kind, pare_diag *d) {
     const pare_verify_opts *o = v->o;
     pare_verify_data data = {0};
@@ -94,7 +62,11 @@ static pare_status with_text(pare_verify_run *v, pare_verify_kind kind, pare_dia
     PARE_TRY(pare_verify_data_open(o->data, kind == PARE_VERIFY_ENCODER, &data, d));
     pare_status s = PARE_OK;
     if (kind == PARE_VERIFY_ENCODER) s = pare_sentences_parse(&data, o->data, o->windows, &sentences, d);
-    if (s == PARE_OK) s = pare_gates_check(o->gates, o->n_gates, kind, sentences.n_pairs > 0, d);
+    if (s == PARE_OK)
+        s = pare_gates_check(o->gates, o->n_gates, kind,
+                             (sentences.n_pairs ? PARE_HAVE_PAIRS : 0) |
+                                 (v->n_devices == 2 ? PARE_HAVE_TWO_DEVICES : 0),
+                             d);
     if (s == PARE_OK) s = open_tokenizers(v, d);
     if (s == PARE_OK) {
         pare_verify_data_note(&data, o->data, v->r);
@@ -107,11 +79,9 @@ static pare_status with_text(pare_verify_run *v, pare_verify_kind kind, pare_dia
 
 static pare_status work(pare_verify_run *v, pare_diag *d) {
     const pare_verify_opts *o = v->o;
-    for (int i = 0; i < 2; i++) {
-        PARE_TRY(pare_source_open(v->side[i].path, &v->side[i].src, d));
-        if (!o->weights) PARE_TRY(open_lm(&v->side[i], d));
-    }
-    const pare_lm *a = v->side[0].lm, *b = v->side[1].lm;
+    for (int i = 0; i < 2; i++) PARE_TRY(pare_source_open(v->side[i].path, &v->side[i].src, d));
+    if (!o->weights) PARE_TRY(pare_verify_open_models(v, d));
+    const pare_lm *a = v->lm[0], *b = v->lm[1];
     bool run = a && b;
     if (run && pare_lm_describe(a)->decoder != pare_lm_describe(b)->decoder)
         return pare_fail(d, PARE_ERR_MISMATCH, v->side[1].path, NULL,
@@ -121,10 +91,10 @@ static pare_status work(pare_verify_run *v, pare_diag *d) {
                                                            : PARE_VERIFY_ENCODER;
     v->r = pare_report_new(kind);
     if (!v->r) return pare_fail(d, PARE_ERR_NOMEM, NULL, "verify", "no memory");
-    add_columns(v, run);
+    pare_verify_add_columns(v, run);
     if (run) return with_text(v, kind, d);
     if (o->layers) return pare_fail(d, PARE_ERR_USAGE, NULL, "--layers", "the layer view needs models that can be run");
-    PARE_TRY(pare_gates_check(o->gates, o->n_gates, kind, false, d));
+    PARE_TRY(pare_gates_check(o->gates, o->n_gates, kind, 0, d));
     return pare_verify_weights(v, d);
 }
 
@@ -151,18 +121,20 @@ pare_status pare_verify(const char *original, const char *reduced, const pare_ve
     pare_status s = check_opts(v.o, d);
     if (s == PARE_OK) s = parse_act(v.o->act_original, "--act-original", &v.side[0].act, d);
     if (s == PARE_OK) s = parse_act(v.o->act, "--act", &v.side[1].act, d);
+    if (s == PARE_OK) s = pare_verify_devices(&v, d);
     if (s == PARE_OK && v.o->baseline) s = pare_verify_data_open(v.o->baseline, false, &baseline, d);
     if (s == PARE_OK) s = work(&v, d);
     if (s == PARE_OK) s = judge(&v, &baseline, d);
+    for (int c = 0; c < PARE_VERIFY_COLUMNS; c++) pare_lm_close(&v.lm[c]);
     for (int i = 0; i < 2; i++) {
         pare_tokenizer_close(&v.side[i].tok);
-        pare_lm_close(&v.side[i].lm);
         pare_source_close(&v.side[i].src);
     }
     pare_verify_data_close(&baseline);
     if (s == PARE_OK) {
         v.r->seconds = pare_now_s() - t0;
         v.r->model_seconds = v.model_seconds;
+        for (int c = 0; c < v.n_columns; c++) v.r->columns[c].seconds = v.seconds[c];
         *out = v.r;
     } else pare_report_free(&v.r);
     return s;

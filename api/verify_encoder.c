@@ -20,8 +20,9 @@ typedef struct item {
 typedef struct work {
     pare_ids ids;
     item *item;
-    int64_t *batch_ids, lengths[BATCH];
-    float *embedding[2], *out;
+    int64_t *batch_ids, lengths[BATCH], seq; /* the batch in hand: n items from first */
+    size_t first, n, dim;
+    float *embedding[PARE_VERIFY_COLUMNS], *out[PARE_VERIFY_COLUMNS]; /* of all sentences; of the batch */
 } work;
 
 static int by_length(const void *a, const void *b) {
@@ -34,7 +35,7 @@ static int by_length(const void *a, const void *b) {
 static pare_status tokenize(const pare_verify_run *v, const pare_sentences *s, int64_t context, work *w, size_t *cut,
                             pare_diag *d) {
     const pare_tokenizer_info *t = pare_tokenizer_describe(v->side[0].tok);
-    int64_t vocab = pare_lm_describe(v->side[0].lm)->vocab;
+    int64_t vocab = pare_lm_describe(v->lm[0])->vocab;
     for (size_t i = 0; i < s->n; i++) {
         size_t start = w->ids.n;
         PARE_TRY(pare_tokenize(v->side[0].tok, s->v[i].p, s->v[i].n, PARE_TOK_SPECIAL, &w->ids, d));
@@ -58,52 +59,75 @@ static pare_status tokenize(const pare_verify_run *v, const pare_sentences *s, i
     return PARE_OK;
 }
 
-static size_t fill(const pare_verify_run *v, work *w, size_t first, size_t n, int64_t *seq) {
+static void fill(const pare_verify_run *v, work *w, size_t first, size_t n) {
     const pare_tokenizer_info *t = pare_tokenizer_describe(v->side[0].tok);
     size_t k = 1; /* sorted: the last of a batch is its longest */
     while (first + k < n && k < BATCH && (int64_t)(k + 1) * w->item[first + k].length <= BATCH_TOKENS) k++;
-    *seq = w->item[first + k - 1].length;
+    int64_t seq = w->item[first + k - 1].length;
     for (size_t i = 0; i < k; i++) {
         const item *x = &w->item[first + i];
-        int64_t *to = w->batch_ids + (int64_t)i * *seq;
+        int64_t *to = w->batch_ids + (int64_t)i * seq;
         memcpy(to, w->ids.v + x->start, (size_t)x->length * sizeof *to);
-        for (int64_t j = x->length; j < *seq; j++) to[j] = t->pad >= 0 ? t->pad : 0;
+        for (int64_t j = x->length; j < seq; j++) to[j] = t->pad >= 0 ? t->pad : 0;
         w->lengths[i] = x->length;
     }
-    return k;
+    w->first = first, w->n = k, w->seq = seq;
 }
 
-static pare_status embed(pare_verify_run *v, work *w, size_t n, size_t dim, pare_diag *d) {
+static pare_status embed_column(pare_verify_run *v, int column, void *ctx, pare_diag *d) {
+    work *w = ctx;
+    float *out = w->out[column];
+    PARE_TRY(pare_lm_embed(v->lm[column], w->batch_ids, w->lengths, (int64_t)w->n, w->seq, out, d));
+    for (size_t i = 0; i < w->n; i++)
+        memcpy(w->embedding[column] + w->item[w->first + i].sentence * w->dim, out + i * w->dim,
+               w->dim * sizeof(float));
+    return PARE_OK;
+}
+
+static pare_status embed(pare_verify_run *v, work *w, size_t n, pare_diag *d) {
     pare_meter meter;
     pare_meter_start(&meter, "verify", "sentences", n);
     for (size_t first = 0; first < n;) {
-        int64_t seq;
         if (pare_is_interrupted()) return pare_interrupted(d);
-        size_t k = fill(v, w, first, n, &seq);
-        for (int side = 0; side < 2; side++) {
-            double t0 = pare_now_s();
-            PARE_TRY(pare_lm_embed(v->side[side].lm, w->batch_ids, w->lengths, (int64_t)k, seq, w->out, d));
-            v->model_seconds += pare_now_s() - t0;
-            for (size_t i = 0; i < k; i++)
-                memcpy(w->embedding[side] + w->item[first + i].sentence * dim, w->out + i * dim, dim * sizeof(float));
-        }
-        if (first == 0 && v->o->layers) PARE_TRY(pare_verify_layers(v, w->batch_ids, w->lengths, (int64_t)k, seq, d));
-        first += k;
+        fill(v, w, first, n);
+        PARE_TRY(pare_verify_each(v, embed_column, w, d));
+        if (first == 0 && v->o->layers)
+            PARE_TRY(pare_verify_layers(v, w->batch_ids, w->lengths, (int64_t)w->n, w->seq, d));
+        first += w->n;
         pare_meter_step(&meter, NULL, first);
     }
     return PARE_OK;
 }
 
-static pare_status measure(pare_verify_run *v, const pare_sentences *s, work *w, size_t dim, pare_diag *d) {
+static pare_status measure(pare_verify_run *v, const pare_sentences *s, work *w, int column, pare_diag *d) {
     pare_encoder_bad bad;
     pare_diag no = {0};
-    pare_encoder_data e =
-        {w->embedding[0], w->embedding[1], s->n, dim, s->n_pairs, s->pairs, v->o->top_k ? (size_t)v->o->top_k : 10};
-    pare_status st = pare_encoder_metrics(&e, v->seed, 1, v->r, &bad, &no);
+    char who[64] = "";
+    pare_encoder_data e = {w->embedding[0],
+                           w->embedding[column],
+                           s->n,
+                           w->dim,
+                           s->n_pairs,
+                           s->pairs,
+                           v->o->top_k ? (size_t)v->o->top_k : 10};
+    pare_status st = pare_encoder_metrics(&e, v->seed, column, v->r, &bad, &no);
     if (st == PARE_OK) return st;
     bool nan = st == PARE_ERR_INPUT && strcmp(no.where, "pairs") != 0;
-    return pare_fail(d, st, nan ? v->side[bad.model].path : v->o->data, no.where, "%s%s", no.text,
-                     nan ? ": the model is broken" : "");
+    if (nan) pare_verify_column_name(v, bad.model ? column : 0, who);
+    return pare_fail(d, st, nan ? v->side[bad.model ? column % 2 : 0].path : v->o->data, no.where, "%s%s%s%s", no.text,
+                     nan ? ": the " : "", who, nan ? " is broken" : "");
+}
+
+static pare_status measure_all(pare_verify_run *v, const pare_sentences *s, work *w, pare_diag *d) {
+    for (int c = 1; c < v->n_columns; c++) PARE_TRY(measure(v, s, w, c, d));
+    if (v->n_devices < 2) return PARE_OK;
+    pare_diff parity[2];
+    for (int k = 0; k < 2; k++) {
+        pare_diff_init(&parity[k]);
+        pare_diff_add(&parity[k], w->embedding[k], w->embedding[2 + k], s->n * w->dim);
+    }
+    pare_verify_put_parity(v, "embeddings", parity);
+    return PARE_OK;
 }
 
 static void note(const pare_verify_run *v, const pare_sentences *s, size_t cut) {
@@ -118,31 +142,31 @@ static void note(const pare_verify_run *v, const pare_sentences *s, size_t cut) 
 }
 
 pare_status pare_verify_encoder(pare_verify_run *v, const pare_sentences *s, pare_diag *d) {
-    const pare_lm_info *a = pare_lm_describe(v->side[0].lm), *b = pare_lm_describe(v->side[1].lm);
+    const pare_lm_info *a = pare_lm_describe(v->lm[0]), *b = pare_lm_describe(v->lm[1]);
     if (a->dim != b->dim)
         return pare_fail(d, PARE_ERR_MISMATCH, v->side[1].path, "embedding",
                          "the original's embeddings have %lld numbers and the reduced model's %lld", (long long)a->dim,
                          (long long)b->dim);
     int64_t context = a->context < b->context ? a->context : b->context;
     size_t dim = (size_t)a->dim, cut = 0, widest = context > BATCH_TOKENS ? (size_t)context : BATCH_TOKENS;
-    work w = {0};
+    work w = {.dim = dim};
     w.item = pare_malloc(s->n * sizeof *w.item);
     w.batch_ids = pare_malloc(widest * sizeof *w.batch_ids);
-    w.embedding[0] = pare_calloc(s->n * dim, sizeof(float));
-    w.embedding[1] = pare_calloc(s->n * dim, sizeof(float));
-    w.out = pare_malloc(BATCH * dim * sizeof(float));
-    pare_status st = PARE_OK;
-    if (!w.item || !w.batch_ids || !w.embedding[0] || !w.embedding[1] || !w.out)
-        st = pare_fail(d, PARE_ERR_NOMEM, NULL, "verify", "no memory for %zu sentences", s->n);
+    bool ok = w.item && w.batch_ids;
+    for (int c = 0; c < v->n_columns; c++)
+        ok = ok && (w.embedding[c] = pare_calloc(s->n * dim, sizeof(float))) &&
+             (w.out[c] = pare_malloc(BATCH * dim * sizeof(float)));
+    pare_status st = ok ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, "verify", "no memory for %zu sentences", s->n);
     if (st == PARE_OK) st = tokenize(v, s, context, &w, &cut, d);
     if (st == PARE_OK) note(v, s, cut);
-    if (st == PARE_OK) st = embed(v, &w, s->n, dim, d);
-    if (st == PARE_OK) st = measure(v, s, &w, dim, d);
+    if (st == PARE_OK) st = embed(v, &w, s->n, d);
+    if (st == PARE_OK) st = measure_all(v, s, &w, d);
     pare_ids_free(&w.ids);
     pare_free(w.item);
     pare_free(w.batch_ids);
-    pare_free(w.embedding[0]);
-    pare_free(w.embedding[1]);
-    pare_free(w.out);
+    for (int c = 0; c < v->n_columns; c++) {
+        pare_free(w.embedding[c]);
+        pare_free(w.out[c]);
+    }
     return st;
 }

@@ -1,29 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside pare_verify: two opened models and the passes over them. */
+ * Inside pare_verify: two opened models on one or two devices, and the passes over them. Column = 2 * device + model.
+ */
 #ifndef PARE_API_VERIFY_IMPL_H
 #define PARE_API_VERIFY_IMPL_H
 
 #include "formats/tokenizer.h"
 #include "models/lm.h"
+#include "verify/diff.h"
 #include "verify/encoder_metrics.h"
 #include "verify/report.h"
 
 typedef struct pare_side { /* 0 original, 1 reduced */
     const char *path;
     pare_source *src;
-    pare_lm *lm; /* NULL: cannot be run, or not wanted */
     pare_tokenizer *tok;
     pare_act_round act;
 } pare_side;
 
+typedef struct pare_verify_device {
+    char name[16];
+    const pare_backend *backend;
+} pare_verify_device;
+
 typedef struct pare_verify_run {
     pare_side side[2];
+    pare_verify_device device[2];
+    int n_devices, n_columns;         /* n_columns: models that run */
+    pare_lm *lm[PARE_VERIFY_COLUMNS]; /* NULL: cannot be run, or not wanted */
+    double seconds[PARE_VERIFY_COLUMNS];
     const pare_verify_opts *o;
     uint64_t seed;
     pare_verify_report *r;
     double model_seconds;
 } pare_verify_run;
+
+/* The devices of opts.device, found. fails: PARE_ERR_USAGE for words that name none or one twice, PARE_ERR_DEVICE with
+ * one sentence for one that cannot be had. */
+pare_status pare_verify_devices(pare_verify_run *v, pare_diag *d);
+/* Opens the model of every column, or leaves all NULL when one's architecture cannot be run. */
+pare_status pare_verify_open_models(pare_verify_run *v, pare_diag *d);
+/* "original", "reduced on cuda": the device only where there are two. */
+const char *pare_verify_column_name(const pare_verify_run *v, int column, char buf[64]);
+void pare_verify_add_columns(const pare_verify_run *v, bool run);
+
+/* fn for every column; the second device's columns in a thread of their own, so that both work at the same time. A
+ * failure of the first device is reported before one of the second. */
+typedef pare_status pare_verify_column_fn(pare_verify_run *v, int column, void *ctx, pare_diag *d);
+pare_status pare_verify_each(pare_verify_run *v, pare_verify_column_fn *fn, void *ctx, pare_diag *d);
+/* The same for two devices whose columns wait for one another: fails where no thread can be had. */
+pare_status pare_verify_together(pare_verify_run *v, pare_verify_column_fn *fn, void *ctx, pare_diag *d);
+/* Parity of what the pass put out: x[model] is the second device's against the first one's. */
+void pare_verify_put_parity(pare_verify_run *v, const char *what, const pare_diff x[2]);
 
 /* The bytes to measure on, whole. */
 typedef struct pare_verify_data {

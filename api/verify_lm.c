@@ -25,7 +25,7 @@ typedef struct plan {
 } plan;
 
 static pare_status make_plan(const pare_verify_run *v, const pare_verify_data *data, plan *p, pare_diag *d) {
-    const pare_lm_info *a = pare_lm_describe(v->side[0].lm), *b = pare_lm_describe(v->side[1].lm);
+    const pare_lm_info *a = pare_lm_describe(v->lm[0]), *b = pare_lm_describe(v->lm[1]);
     int64_t longest = a->context < b->context ? a->context : b->context;
     p->ctx = v->o->ctx ? v->o->ctx : longest < 512 ? longest : 512;
     if (p->ctx < 4 || p->ctx > longest)
@@ -77,58 +77,90 @@ static void fill(const plan *p, int64_t w, int64_t n, int64_t *ids) {
     for (int64_t i = 0; p->add_bos && i < n; i++) ids[i * p->ctx] = p->bos;
 }
 
-static pare_status forward(pare_verify_run *v, int side, const int64_t *ids, int64_t n, int64_t ctx,
-                           const float **logits, pare_diag *d) {
+/* A batch in hand, and what has been measured so far. */
+typedef struct pass {
+    const plan *p;
+    int64_t *ids, w, n; /* windows w .. w+n-1 */
+    const float *logits[PARE_VERIFY_COLUMNS];
+    pare_lm_metrics *m[PARE_VERIFY_COLUMNS]; /* of each column against column 0 */
+    pare_diff parity[2], *rows;              /* rows: one per scored position of a window */
+} pass;
+
+static pare_status forward(pare_verify_run *v, int column, void *ctx, pare_diag *d) {
+    pass *x = ctx;
     const pare_tensor *t;
-    double t0 = pare_now_s();
-    PARE_TRY(pare_lm_forward(v->side[side].lm, ids, NULL, n, ctx, &t, d));
-    v->model_seconds += pare_now_s() - t0;
-    *logits = t->data;
+    PARE_TRY(pare_lm_forward(v->lm[column], x->ids, NULL, x->n, x->p->ctx, &t, d));
+    x->logits[column] = t->data;
     return PARE_OK;
 }
 
-static pare_status one_batch(pare_verify_run *v, const plan *p, int64_t w, int64_t n, const int64_t *ids,
-                             pare_lm_metrics *m, pare_diag *d) {
-    const float *x[2];
-    size_t vocab = (size_t)pare_lm_describe(v->side[0].lm)->vocab;
-    for (int k = 0; k < 2; k++) PARE_TRY(forward(v, k, ids, n, p->ctx, &x[k], d));
-    for (int64_t i = 0; i < n; i++) {
+/* One window of one column against column 0. */
+static pare_status measure(const pare_verify_run *v, pass *x, int64_t i, int column, pare_diag *d) {
+    const plan *p = x->p;
+    size_t at = (size_t)(i * p->ctx + p->first) * (size_t)pare_lm_describe(v->lm[0])->vocab;
+    const int64_t *next = p->ids.v + (x->w + i) * p->ctx + p->first + 1;
+    pare_lm_bad bad;
+    pare_diag no = {0};
+    char who[64];
+    pare_status s = pare_lm_metrics_window(x->m[column], x->logits[0] + at, x->logits[column] + at, next,
+                                           (size_t)p->scored, &bad, &no);
+    if (s != PARE_ERR_INPUT) return s == PARE_OK ? s : pare_fail(d, s, no.file, no.where, "%s", no.text);
+    if (!bad.model) column = 0;
+    return pare_fail(d, s, v->side[column % 2].path, "logits",
+                     "NaN or infinite numbers in window %lld at position %lld: the %s is broken", (long long)(x->w + i),
+                     (long long)p->first + (long long)bad.position, pare_verify_column_name(v, column, who));
+}
+
+static pare_status one_batch(pare_verify_run *v, pass *x, pare_diag *d) {
+    const plan *p = x->p;
+    size_t vocab = (size_t)pare_lm_describe(v->lm[0])->vocab;
+    PARE_TRY(pare_verify_each(v, forward, x, d));
+    for (int64_t i = 0; i < x->n; i++) {
         size_t at = (size_t)(i * p->ctx + p->first) * vocab;
-        const int64_t *next = p->ids.v + (w + i) * p->ctx + p->first + 1;
-        pare_lm_bad bad;
-        pare_diag no = {0};
-        pare_status s = pare_lm_metrics_window(m, x[0] + at, x[1] + at, next, (size_t)p->scored, &bad, &no);
-        if (s == PARE_ERR_INPUT)
-            return pare_fail(d, s, v->side[bad.model].path, "logits",
-                             "NaN or infinite numbers in window %lld at position %lld: the %s model is broken",
-                             (long long)w + i, (long long)p->first + (long long)bad.position,
-                             bad.model ? "reduced" : "original");
-        if (s != PARE_OK) return pare_fail(d, s, no.file, no.where, "%s", no.text);
+        for (int c = 1; c < v->n_columns; c++) PARE_TRY(measure(v, x, i, c, d));
+        for (int k = 0; k < 2 && v->n_devices == 2; k++)
+            pare_diff_add_rows(&x->parity[k], x->logits[k] + at, x->logits[2 + k] + at, (size_t)p->scored, vocab,
+                               x->rows);
     }
     return PARE_OK;
 }
 
-static pare_status run(pare_verify_run *v, const plan *p, int64_t *ids, pare_lm_metrics *m, pare_diag *d) {
+static pare_status run(pare_verify_run *v, pass *x, pare_diag *d) {
+    const plan *p = x->p;
     pare_meter meter;
     pare_meter_start(&meter, "verify", "windows", (uint64_t)p->windows);
-    for (int64_t w = 0; w < p->windows; w += p->batch) {
-        int64_t n = p->windows - w < p->batch ? p->windows - w : p->batch;
+    for (x->w = 0; x->w < p->windows; x->w += p->batch) {
+        x->n = p->windows - x->w < p->batch ? p->windows - x->w : p->batch;
         if (pare_is_interrupted()) return pare_interrupted(d);
-        fill(p, w, n, ids);
-        PARE_TRY(one_batch(v, p, w, n, ids, m, d));
-        pare_meter_step(&meter, NULL, (uint64_t)(w + n));
+        fill(p, x->w, x->n, x->ids);
+        PARE_TRY(one_batch(v, x, d));
+        pare_meter_step(&meter, NULL, (uint64_t)(x->w + x->n));
     }
-    PARE_TRY(pare_lm_metrics_finish(m, v->seed, 1, v->r, d));
+    for (int c = 1; c < v->n_columns; c++) PARE_TRY(pare_lm_metrics_finish(x->m[c], v->seed, c, v->r, d));
+    if (v->n_devices == 2) pare_verify_put_parity(v, "logits", x->parity);
     if (!v->o->layers) return PARE_OK;
-    fill(p, 0, 1, ids);
-    return pare_verify_layers(v, ids, NULL, 1, p->ctx < LAYER_TOKENS ? p->ctx : LAYER_TOKENS, d);
+    fill(p, 0, 1, x->ids);
+    return pare_verify_layers(v, x->ids, NULL, 1, p->ctx < LAYER_TOKENS ? p->ctx : LAYER_TOKENS, d);
+}
+
+static pare_status with_plan(pare_verify_run *v, const plan *p, pare_diag *d) {
+    pass x = {.p = p};
+    size_t vocab = (size_t)pare_lm_describe(v->lm[0])->vocab;
+    x.ids = pare_malloc((size_t)(p->batch * p->ctx) * sizeof *x.ids);
+    x.rows = pare_malloc((size_t)p->scored * sizeof *x.rows);
+    bool ok = x.ids && x.rows;
+    for (int c = 1; c < v->n_columns; c++) ok = ok && (x.m[c] = pare_lm_metrics_new(vocab));
+    for (int k = 0; k < 2; k++) pare_diff_init(&x.parity[k]);
+    pare_status s = ok ? run(v, &x, d) : pare_fail(d, PARE_ERR_NOMEM, NULL, "verify", "no memory");
+    for (int c = 1; c < v->n_columns; c++) pare_lm_metrics_free(&x.m[c]);
+    pare_free(x.rows);
+    pare_free(x.ids);
+    return s;
 }
 
 pare_status pare_verify_lm(pare_verify_run *v, const pare_verify_data *data, pare_diag *d) {
     plan p = {0};
-    int64_t *ids = NULL;
-    pare_lm_metrics *m = NULL;
-    const pare_lm_info *a = pare_lm_describe(v->side[0].lm), *b = pare_lm_describe(v->side[1].lm);
+    const pare_lm_info *a = pare_lm_describe(v->lm[0]), *b = pare_lm_describe(v->lm[1]);
     pare_status s = PARE_OK;
     if (a->vocab != b->vocab)
         s = pare_fail(d, PARE_ERR_MISMATCH, v->side[1].path, "vocabulary",
@@ -137,12 +169,8 @@ pare_status pare_verify_lm(pare_verify_run *v, const pare_verify_data *data, par
     if (s == PARE_OK) s = make_plan(v, data, &p, d);
     if (s == PARE_OK) {
         note_plan(v, &p);
-        ids = pare_malloc((size_t)(p.batch * p.ctx) * sizeof *ids);
-        m = pare_lm_metrics_new((size_t)a->vocab);
-        s = ids && m ? run(v, &p, ids, m, d) : pare_fail(d, PARE_ERR_NOMEM, NULL, "verify", "no memory");
+        s = with_plan(v, &p, d);
     }
-    pare_lm_metrics_free(&m);
-    pare_free(ids);
     pare_ids_free(&p.ids);
     return s;
 }

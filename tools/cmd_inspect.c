@@ -149,8 +149,11 @@ static int write_json(pare_model *m, const char *path) {
 
 static int print_devices(void) {
     const char *text;
-    for (int i = 0; (text = pare_device_describe(i)); i++) printf("%s\n", text);
-    printf("no GPU: this version runs on the CPU\n");
+    pare_diag why = {0};
+    int n = 0;
+    for (; (text = pare_device_describe(n, &why)); n++) printf("%s\n", text);
+    char line[1200];
+    if (n == 1) printf("no GPU: %s\n", *why.file ? pare_diag_line(&why, line, sizeof line) : why.text);
     return 0;
 }
 
@@ -160,7 +163,7 @@ int pare_cmd_inspect(int argc, char **argv) {
     const pare_cli_opt opts[] = {
         {"--tensors", 't', 'f', &tensors, NULL, "list every tensor: shape, storage type, bytes, offset"},
         {"--meta", 'm', 'f', &meta, NULL, "list metadata: GGUF keys, config.json, safetensors metadata"},
-        {"--devices", 0, 'f', &devices, NULL, "list what models can run on here"},
+        {"--devices", 0, 'f', &devices, NULL, "list what --device can name here: the CPU and every GPU"},
     };
     int n = pare_cli_parse(argc, argv, "inspect MODEL [--tensors] [--meta] [--json FILE] [--devices]", EXAMPLES, opts,
                            3, &path, 1);

@@ -201,7 +201,7 @@ int pare_cmd_run(int argc, char **argv) {
         {"--top-p", 0, 'd', &top_p, "P", "choose among the likeliest that hold P of the probability (0.95)"},
         {"--seed", 0, 'i', &seed, "S", "seed of the choices (0): same seed, same text"},
         {"--act", 0, 's', &ro.act, "A", "rounding of activations: none, f16, int8-token, int8-block"},
-        {"--device", 0, 's', &ro.device, "D", "where to run: cpu"},
+        {"--device", 0, 's', &ro.device, "D", "where to run: cpu, cuda (cpu)"},
     };
     int n_pos = pare_cli_parse(argc, argv, usage, examples, opts, sizeof opts / sizeof *opts, &model, 1);
     if (n_pos < 0) return n_pos == -2 ? 0 : 2;

@@ -2,6 +2,7 @@
  *
  * pare verify: the table, the gates, the report files, the exit status. */
 #include "tools/cli.h"
+#include "tools/verify_show.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,12 +15,13 @@ static const char examples[] =
     "  pare verify smollm/ smollm-q4_k_m.gguf --data wiki.txt --windows 20 --max-kl 0.05 --min-top1 0.9\n"
     "  pare verify MiniLM/ MiniLM-int8/ --data sts-dev.csv --min-cosine 0.99 --junit gates.xml\n"
     "  pare verify model/ new.gguf --baseline last-week.json --tolerance 0.02 --json today.json\n"
+    "  pare verify model/ model-q4.gguf --device cpu,cuda --layers --min-parity 60\n"
     "\nLanguage models are scored as llama-perplexity does it. Activations of the reduced model are not rounded "
     "unless\n"
     "--act says so: `none` measures the weights alone, `int8-block` what llama.cpp computes, `int8-token` what W8A8 "
     "engines do.\n";
 
-enum { N_NAMED = 10 };
+enum { N_NAMED = 11 };
 static double limit[N_NAMED];
 static const struct {
     const char *name, *key;
@@ -36,6 +38,7 @@ static const struct {
     {"--min-overlap", "overlap", false, "encoders: share of the same nearest sentences"},
     {"--min-sqnr", "sqnr", false, "signal to quantization noise, dB (output; weights)"},
     {"--max-error", "max_error", true, "weights: largest difference"},
+    {"--min-parity", "parity", false, "two devices: SQNR of the second one's output against the first one's, dB"},
 };
 
 static pare_verify_opts opts;
@@ -50,8 +53,8 @@ static int parse(int argc, char **argv, const char **pos) {
         {"--windows", 0, 'i', &opts.windows, "N", "first N windows only (encoders: rows)"},
         {"--act", 0, 's', &opts.act, "KIND", "activations of REDUCED: none, f16, int8-token, int8-block (none)"},
         {"--act-original", 0, 's', &opts.act_original, "KIND", "the same for ORIGINAL (none)"},
-        {"--device", 0, 's', &opts.device, "NAME", "cpu"},
-        {"--layers", 0, 'f', &opts.layers, NULL, "also compare node by node"},
+        {"--device", 0, 's', &opts.device, "LIST", "where to run: cpu, cuda, or both in one go: cpu,cuda (cpu)"},
+        {"--layers", 0, 'f', &opts.layers, NULL, "also compare node by node; with two devices also device by device"},
         {"--weights", 0, 'f', &opts.weights, NULL, "compare weights instead of running"},
         {"--top-k", 0, 'i', &opts.top_k, "K", "encoders: neighbours for the overlap (10)"},
         {"--gate", 0, 'S', &gate_list, "KEY<=X", "a gate on any metric (also KEY>=X), repeatable"},
@@ -111,113 +114,6 @@ static void free_gates(void) {
     free(gate_list.v);
 }
 
-static const char *digits(char buf[32], double x) {
-    if (isinf(x)) snprintf(buf, 32, "%s", x > 0 ? "equal" : "-inf");
-    else snprintf(buf, 32, fabs(x) >= 100 ? "%.2f" : fabs(x) >= 1e-3 || x == 0 ? "%.5f" : "%.2e", x);
-    return buf;
-}
-
-static void print_protocol(const pare_verify_report *r) {
-    int wide = 9;
-    for (size_t i = 0; i < r->n_protocol; i++)
-        if ((int)strlen(r->protocol[i].key) > wide) wide = (int)strlen(r->protocol[i].key);
-    for (int c = 0; c < r->n_columns; c++) {
-        char size[32];
-        printf("%-*s  %s (%s), %s, activations %s\n", wide, r->columns[c].role, r->columns[c].model,
-               pare_cli_bytes(size, r->columns[c].bytes), r->columns[c].device, r->columns[c].act);
-    }
-    for (size_t i = 0; i < r->n_protocol; i++) {
-        const pare_protocol *p = &r->protocol[i];
-        if (p->is_number) printf("%-*s  %.15g\n", wide, p->key, p->number);
-        else printf("%-*s  %s\n", wide, p->key, p->text);
-    }
-    printf("\n");
-}
-
-static void print_metrics(const pare_verify_report *r) {
-    const char *head[] = {"metric", "key", "original", "reduced", "95 % interval"};
-    pare_cli_table *t = pare_cli_table_new("llrrr", head);
-    for (size_t i = 0; i < r->n_metrics; i++) {
-        const pare_metric *m = &r->metrics[i];
-        const pare_estimate *e = &m->at[1];
-        char a[32] = "", b[32] = "", lo[32], hi[32], range[80] = "";
-        if (m->at[0].has) digits(a, m->at[0].value);
-        if (e->has) digits(b, e->value);
-        if (e->has && e->has_range && e->lo != e->hi)
-            snprintf(range, sizeof range, "%s .. %s", digits(lo, e->lo), digits(hi, e->hi));
-        const char *row[] = {m->label, m->key, a, b, range};
-        pare_cli_table_row(t, row);
-    }
-    pare_cli_table_print(&t);
-}
-
-static int by_sqnr(const void *a, const void *b) {
-    const pare_part *x = *(const pare_part *const *)a, *y = *(const pare_part *const *)b;
-    if (x->sqnr_db != y->sqnr_db) return x->sqnr_db < y->sqnr_db ? -1 : 1;
-    return x < y ? -1 : x > y;
-}
-
-static void print_parts(const char *title, const pare_part *p, size_t n, bool all) {
-    if (!n) return;
-    const pare_part **order = calloc(n, sizeof *order);
-    if (!order) return;
-    for (size_t i = 0; i < n; i++) order[i] = &p[i];
-    size_t shown = n;
-    if (!all && n > 10) {
-        shown = 10;
-        qsort(order, n, sizeof *order, by_sqnr);
-    }
-    printf("\n%s", title);
-    if (shown < n) printf(" (the %zu worst of %zu; all of them in --json and --report)", shown, n);
-    printf("\n");
-    const char *head[] = {"", "name", "", "SQNR dB", "cosine", "max error"};
-    pare_cli_table *t = pare_cli_table_new("lllrrr", head);
-    for (size_t i = 0; i < shown; i++) {
-        char s[32], c[32], e[32];
-        snprintf(c, sizeof c, "%.6f", order[i]->cosine);
-        snprintf(e, sizeof e, "%.3g", order[i]->max_error);
-        if (isinf(order[i]->sqnr_db)) snprintf(s, sizeof s, "equal");
-        else snprintf(s, sizeof s, "%.2f", order[i]->sqnr_db);
-        const char *row[] = {order[i]->flagged ? "!" : "", order[i]->name, order[i]->what, s, c, e};
-        pare_cli_table_row(t, row);
-    }
-    pare_cli_table_print(&t);
-    free(order);
-}
-
-static void print_gates(const pare_verify_report *r) {
-    if (!r->n_gates) return;
-    const char *head[] = {"gate", "name", "metric", "value", "", "limit", ""};
-    pare_cli_table *t = pare_cli_table_new("lllrlrl", head);
-    printf("\n");
-    for (size_t i = 0; i < r->n_gates; i++) {
-        const pare_gate_result *g = &r->gates[i];
-        char v[32], l[32];
-        const char *row[] = {g->pass ? "PASS" : "FAIL",
-                             g->name,
-                             g->key,
-                             digits(v, g->got.value),
-                             g->upper ? "<=" : ">=",
-                             digits(l, g->limit),
-                             g->straddles ? "the 95 % interval straddles the limit" : ""};
-        pare_cli_table_row(t, row);
-    }
-    pare_cli_table_print(&t);
-    if (r->n_failed) printf("%zu of %zu gate%s FAILED\n", r->n_failed, r->n_gates, r->n_gates == 1 ? "" : "s");
-    else if (r->n_gates == 1) printf("the gate passed\n");
-    else printf("all %zu gates passed\n", r->n_gates);
-}
-
-static void print_report(const pare_verify_report *r) {
-    print_protocol(r);
-    print_metrics(r);
-    print_parts("nodes, in order", r->layers, r->n_layers, true);
-    print_parts("weights", r->tensors, r->n_tensors, false);
-    if (r->first_differing) printf("\nfirst that differs: %s\n", r->first_differing);
-    else if (r->n_layers || r->n_tensors) printf("\nall are equal\n");
-    print_gates(r);
-}
-
 /* Before an hour of work: the folder of a report must be there. Returns an exit status, 0 = fine. */
 static int check_folder(const char *path) {
     const char *slash = path ? strrchr(path, '/') : NULL;
@@ -251,9 +147,8 @@ static int compare(const char *original, const char *reduced) {
     pare_verify_report *r;
     pare_status s = pare_verify(original, reduced, &opts, &r, &d);
     if (s != PARE_OK) return pare_cli_fail(s, &d);
-    if (!outputs[0] || strcmp(outputs[0], "-") != 0) print_report(r);
-    if (!pare_cli_quiet())
-        fprintf(stderr, "verify: %.2f s, %.2f s of it inside the models\n", r->seconds, r->model_seconds);
+    if (!outputs[0] || strcmp(outputs[0], "-") != 0) pare_show_report(r);
+    if (!pare_cli_quiet()) pare_show_seconds(r);
     int code = r->n_failed ? pare_exit_status(PARE_ERR_GATE) : 0;
     s = write_files(r, &d);
     if (s != PARE_OK) code = pare_cli_fail(s, &d);

@@ -4,6 +4,7 @@
 #include "verify/gates.h"
 
 #include "core/status.h"
+#include "verify/metrics.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -55,7 +56,9 @@ static pare_status one(pare_verify_report *r, const char *key, const json_t *ent
         const json_t *v = json_object_get(json_array_get(values, c), "value");
         if (!v) continue;
         if (!m || (int)c >= r->n_columns || !m->at[c].has)
-            return pare_fail(d, PARE_ERR_MISMATCH, path, key, "the baseline has this metric and this run has not");
+            return pare_fail(d, PARE_ERR_MISMATCH, path, key,
+                             "the baseline has this metric in column %zu and this run has not", c);
+        if (!pare_metric_judged(m, (int)c)) continue;
         double limit;
         if (json_is_number(v)) limit = json_number_value(v);
         else if (json_is_string(v) && strcmp(json_string_value(v), "inf") == 0) limit = INFINITY;

@@ -3,6 +3,8 @@
  * Differences of two runs of numbers. */
 #include "verify/diff.h"
 
+#include "core/threads.h"
+
 #include <math.h>
 
 void pare_diff_init(pare_diff *x) { *x = (pare_diff){.bad = -1}; }
@@ -33,6 +35,24 @@ void pare_diff_merge(pare_diff *x, const pare_diff *y) {
     x->pp += y->pp, x->qq += y->qq, x->pq += y->pq, x->diff2 += y->diff2, x->n += y->n;
     if (y->max_error > x->max_error) x->max_error = y->max_error;
     if (x->bad < 0) x->bad = y->bad;
+}
+
+typedef struct rows_job {
+    const float *p, *q;
+    size_t cols;
+    pare_diff *out;
+} rows_job;
+
+static void one_row(void *ctx, size_t i) {
+    const rows_job *j = ctx;
+    pare_diff_init(&j->out[i]);
+    pare_diff_add(&j->out[i], j->p + i * j->cols, j->q + i * j->cols, j->cols);
+}
+
+void pare_diff_add_rows(pare_diff *x, const float *p, const float *q, size_t rows, size_t cols, pare_diff *per_row) {
+    rows_job j = {p, q, cols, per_row};
+    pare_parallel(rows, 4, one_row, &j);
+    for (size_t i = 0; i < rows; i++) pare_diff_merge(x, &per_row[i]);
 }
 
 double pare_diff_sqnr_db(const pare_diff *x) {

@@ -16,6 +16,8 @@ typedef struct pare_diff {
 
 void pare_diff_init(pare_diff *x);
 void pare_diff_add(pare_diff *x, const float *p, const float *q, size_t n);
+/* rows x cols numbers, rows in parallel; per_row: scratch of `rows`. The same sums for every number of threads. */
+void pare_diff_add_rows(pare_diff *x, const float *p, const float *q, size_t rows, size_t cols, pare_diff *per_row);
 void pare_diff_merge(pare_diff *x, const pare_diff *y);
 double pare_diff_sqnr_db(const pare_diff *x); /* infinite when equal */
 double pare_diff_cosine(const pare_diff *x);  /* 1 when equal, 0 against zeros */

@@ -11,28 +11,31 @@
 #include <stdio.h>
 #include <string.h>
 
-static void list_keys(pare_verify_kind kind, bool pairs, char *buf, size_t n) {
+static void list_keys(pare_verify_kind kind, unsigned have, char *buf, size_t n) {
     size_t at = 0;
     buf[0] = 0;
     for (int i = 0; i < PARE_M_COUNT; i++) {
         const pare_metric_info *m = pare_metric_at(i);
-        if (m->kind != kind || !pare_metric_find(kind, pairs, m->key)) continue;
+        if (m->kind != kind || !pare_metric_find(kind, have, m->key)) continue;
         int k = snprintf(buf + at, n - at, "%s%s", at ? " " : "", m->key);
         if (k < 0 || (size_t)k >= n - at) return;
         at += (size_t)k;
     }
 }
 
-pare_status pare_gates_check(const pare_gate *gates, size_t n, pare_verify_kind kind, bool pairs, pare_diag *d) {
+pare_status pare_gates_check(const pare_gate *gates, size_t n, pare_verify_kind kind, unsigned have, pare_diag *d) {
     static const char *const what[] = {"a language model", "a sentence encoder", "a comparison by weights"};
     for (size_t i = 0; i < n; i++) {
         const pare_gate *g = &gates[i];
-        const pare_metric_info *m = pare_metric_find(kind, pairs, g->key);
+        const pare_metric_info *m = pare_metric_find(kind, have, g->key);
+        if (!m && kind != PARE_VERIFY_WEIGHTS && strcmp(g->key, "parity") == 0)
+            return pare_fail(d, PARE_ERR_USAGE, NULL, g->name, "parity needs two devices: --device cpu,cuda");
         if (!m) {
             char keys[400];
-            list_keys(kind, pairs, keys, sizeof keys);
+            list_keys(kind, have, keys, sizeof keys);
             return pare_fail(d, PARE_ERR_USAGE, NULL, g->name, "%s%s has no metric `%s`; it has: %s", what[kind],
-                             kind == PARE_VERIFY_ENCODER && !pairs ? " without scored pairs" : "", g->key, keys);
+                             kind == PARE_VERIFY_ENCODER && !(have & PARE_HAVE_PAIRS) ? " without scored pairs" : "",
+                             g->key, keys);
         }
         if (!isfinite(g->limit))
             return pare_fail(d, PARE_ERR_USAGE, NULL, g->name, "the limit must be a finite number");
@@ -69,7 +72,7 @@ pare_status pare_gates_judge(pare_verify_report *r, const pare_gate *gates, size
         const pare_metric *m = pare_report_find(r, gates[i].key);
         bool any = false;
         for (int c = 1; m && c < r->n_columns; c++) {
-            if (!m->at[c].has) continue;
+            if (!pare_metric_judged(m, c)) continue;
             any = true;
             PARE_TRY(judge(r, gates[i].name, m, c, gates[i].upper, gates[i].limit, strict, d));
         }

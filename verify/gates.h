@@ -7,8 +7,8 @@
 #include "verify/report.h"
 
 /* Before any work: every gate names a metric that this kind has, with a finite limit; a share is within 0..1.
- * `pairs`: scored sentence pairs are at hand. */
-pare_status pare_gates_check(const pare_gate *gates, size_t n, pare_verify_kind kind, bool pairs, pare_diag *d);
+ * have: PARE_HAVE_PAIRS and the like (verify/metrics.h). */
+pare_status pare_gates_check(const pare_gate *gates, size_t n, pare_verify_kind kind, unsigned have, pare_diag *d);
 
 /* Judges every gate on every reduced column and appends the results to r. strict: the bad end of the 95 % interval is
  * compared; a metric without an interval is then PARE_ERR_USAGE. */

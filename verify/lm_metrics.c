@@ -211,6 +211,6 @@ pare_status pare_lm_metrics_finish(pare_lm_metrics *m, uint64_t seed, int column
         pare_metric_put(r, stat_of[i].metric, stat_of[i].original ? 0 : column, got[i], range ? &lo[i] : NULL,
                         range ? &hi[i] : NULL);
     }
-    histogram(m, r);
+    if (column == 1) histogram(m, r);
     return pare_report_status(r, d);
 }

@@ -26,8 +26,8 @@ pare_status pare_lm_metrics_window(pare_lm_metrics *m, const float *p, const flo
 size_t pare_lm_metrics_windows(const pare_lm_metrics *m);
 size_t pare_lm_metrics_positions(const pare_lm_metrics *m);
 
-/* Puts every metric, with its interval over windows (two or more), and the histogram into r; the original is column 0,
- * the reduced model `column`. */
+/* Puts every metric, with its interval over windows (two or more), and column 1's histogram into r; p is column 0, q is
+ * `column`. */
 pare_status pare_lm_metrics_finish(pare_lm_metrics *m, uint64_t seed, int column, pare_verify_report *r, pare_diag *d);
 
 #endif

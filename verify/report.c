@@ -12,7 +12,7 @@
 
 typedef struct own {
     pare_arena *arena;
-    size_t cap_protocol, cap_metrics, cap_gates, cap_layers, cap_tensors;
+    size_t cap_protocol, cap_metrics, cap_gates, cap_layers, cap_tensors, cap_parity[2];
     bool failed;
     pare_text text[3];
 } own;
@@ -42,6 +42,7 @@ void pare_report_free(pare_verify_report **rp) {
     pare_free(r->gates);
     pare_free(r->layers);
     pare_free(r->tensors);
+    for (int i = 0; i < 2; i++) pare_free(r->parity[i].nodes);
     for (int i = 0; i < 3; i++) pare_free(o->text[i].bytes);
     pare_arena_free(&o->arena);
     pare_free(o);
@@ -70,9 +71,10 @@ static void *more(pare_verify_report *r, void *array, size_t *n, size_t *cap, si
 
 void pare_report_column(pare_verify_report *r, const pare_column *c) {
     if (r->n_columns == PARE_VERIFY_COLUMNS) return;
-    r->columns[r->n_columns++] =
-        (pare_column){pare_report_str(r, c->model), pare_report_str(r, c->role), pare_report_str(r, c->device),
-                      pare_report_str(r, c->act),   pare_report_str(r, c->arch), c->bytes};
+    pare_column *to = &r->columns[r->n_columns++];
+    *to = *c;
+    const char **text[] = {&to->model, &to->role, &to->device, &to->act, &to->arch, &to->device_text, &to->fallback};
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) *text[i] = pare_report_str(r, *text[i] ? *text[i] : "");
 }
 
 static pare_protocol *protocol(pare_verify_report *r) {
@@ -125,6 +127,25 @@ void pare_report_layer(pare_verify_report *r, const pare_part *p) {
 
 void pare_report_tensor(pare_verify_report *r, const pare_part *p) {
     add_part(r, more(r, &r->tensors, &r->n_tensors, &of(r)->cap_tensors, sizeof *r->tensors), p);
+}
+
+void pare_report_parity(pare_verify_report *r, int model, const pare_part *output) {
+    pare_parity *y = &r->parity[model];
+    y->has = true;
+    y->columns[0] = model, y->columns[1] = 2 + model;
+    add_part(r, &y->output, output);
+}
+
+void pare_report_parity_node(pare_verify_report *r, int model, const pare_parity_node *n) {
+    pare_parity *y = &r->parity[model];
+    size_t first = y->first_diverging ? (size_t)(y->first_diverging - y->nodes) : SIZE_MAX;
+    pare_parity_node *to = more(r, &y->nodes, &y->n_nodes, &of(r)->cap_parity[model], sizeof *y->nodes);
+    if (!to) return;
+    *to = *n;
+    to->name = pare_report_str(r, n->name);
+    to->what = pare_report_str(r, n->what);
+    if (first == SIZE_MAX && n->diverges) first = y->n_nodes - 1;
+    y->first_diverging = first == SIZE_MAX ? NULL : &y->nodes[first]; /* the array may have moved */
 }
 
 const char *pare_verify_kind_name(pare_verify_kind k) {

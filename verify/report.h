@@ -21,6 +21,9 @@ void pare_report_metric(pare_verify_report *r, const char *key, const char *labe
 void pare_report_gate(pare_verify_report *r, const pare_gate_result *g); /* strings are copied */
 void pare_report_layer(pare_verify_report *r, const pare_part *p);       /* strings are copied */
 void pare_report_tensor(pare_verify_report *r, const pare_part *p);
+/* Parity of model 0 (original) or 1: what the whole pass gave, then nodes in order. Strings are copied. */
+void pare_report_parity(pare_verify_report *r, int model, const pare_part *output);
+void pare_report_parity_node(pare_verify_report *r, int model, const pare_parity_node *n);
 const pare_metric *pare_report_find(const pare_verify_report *r, const char *key); /* NULL when absent */
 const char *pare_verify_kind_name(pare_verify_kind k);                             /* "lm", "encoder", "weights" */
 

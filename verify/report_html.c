@@ -27,6 +27,13 @@ static void value(pare_text *t, double x) {
     else pare_text_add(t, "%.6g", x);
 }
 
+static void column_notes(pare_text *t, const pare_column *c) {
+    if (*c->device_text) pare_text_add(t, "<br>"), pare_text_xml(t, c->device_text);
+    if (*c->fallback) pare_text_add(t, "<br>run by the CPU: "), pare_text_xml(t, c->fallback);
+    if (c->streamed) pare_text_add(t, "<br>weights came stage by stage");
+    if (c->memory_bytes) pare_text_add(t, "<br>%.1f MB on the device", (double)c->memory_bytes / 1e6);
+}
+
 static void metric_table(const pare_verify_report *r, pare_text *t) {
     pare_text_add(t, "<h2>Metrics</h2><table><tr><th>metric</th>");
     for (int c = 0; c < r->n_columns; c++) {
@@ -38,6 +45,7 @@ static void metric_table(const pare_verify_report *r, pare_text *t) {
         pare_text_xml(t, r->columns[c].device);
         pare_text_add(t, ", activations ");
         pare_text_xml(t, r->columns[c].act);
+        column_notes(t, &r->columns[c]);
         pare_text_add(t, "</small></th>");
     }
     pare_text_add(t, "</tr>\n");
@@ -74,6 +82,13 @@ static void gate_table(const pare_verify_report *r, pare_text *t) {
         const pare_gate_result *g = &r->gates[i];
         pare_text_add(t, "<tr><td class=\"%s\">%s</td><td>", g->pass ? "pass" : "fail", g->pass ? "PASS" : "FAIL");
         pare_text_xml(t, g->name);
+        if (r->n_columns > 2) {
+            pare_text_add(t, " <small>");
+            pare_text_xml(t, r->columns[g->column].role);
+            pare_text_add(t, ", ");
+            pare_text_xml(t, r->columns[g->column].device);
+            pare_text_add(t, "</small>");
+        }
         pare_text_add(t, "</td><td class=\"n\">");
         value(t, g->got.value);
         pare_text_add(t, "</td><td class=\"n\">%s ", g->upper ? "&le;" : "&ge;");
@@ -147,6 +162,51 @@ static void parts(pare_text *t, const char *title, const pare_part *p, size_t n)
     pare_text_add(t, "</table></details>\n");
 }
 
+static void parity_nodes(pare_text *t, const pare_parity *y) {
+    pare_text_add(t,
+                  "<details><summary>%zu nodes</summary><table><tr><th>node</th><th></th><th>SQNR dB</th><th>max "
+                  "error</th><th>worst channel dB</th><th>channel</th></tr>\n",
+                  y->n_nodes);
+    for (size_t i = 0; i < y->n_nodes; i++) {
+        const pare_parity_node *n = &y->nodes[i];
+        pare_text_add(t, "<tr%s><td>", n->diverges ? " class=\"flag\"" : "");
+        pare_text_xml(t, n->name);
+        pare_text_add(t, "</td><td>");
+        pare_text_xml(t, n->what);
+        pare_text_add(t, "</td><td class=\"n\">");
+        value(t, n->sqnr_db);
+        pare_text_add(t, "</td><td class=\"n\">%.4g</td><td class=\"n\">", n->max_error);
+        value(t, n->channel_db);
+        if (n->channel < 0) pare_text_add(t, "</td><td class=\"n\"></td></tr>\n");
+        else pare_text_add(t, "</td><td class=\"n\">%lld</td></tr>\n", (long long)n->channel);
+    }
+    pare_text_add(t, "</table></details>\n");
+}
+
+static void parity(const pare_verify_report *r, pare_text *t) {
+    if (!r->parity[0].has) return;
+    pare_text_add(t, "<h2>Parity: ");
+    pare_text_xml(t, r->columns[2].device);
+    pare_text_add(t, " against ");
+    pare_text_xml(t, r->columns[0].device);
+    pare_text_add(t, "</h2>\n");
+    for (int i = 0; i < 2; i++) {
+        const pare_parity *y = &r->parity[i];
+        pare_text_add(t, "<p>%s: %s SQNR ", i ? "reduced" : "original", y->output.name);
+        value(t, y->output.sqnr_db);
+        pare_text_add(t, " dB, max error %.4g", y->output.max_error);
+        if (y->n_nodes) pare_text_add(t, "; first diverging node: ");
+        if (y->n_nodes && !y->first_diverging) pare_text_add(t, "<span class=\"pass\">none</span>");
+        if (y->first_diverging) {
+            pare_text_add(t, "<span class=\"fail\">");
+            pare_text_xml(t, y->first_diverging->name);
+            pare_text_add(t, " (%s)</span>", y->first_diverging->what);
+        }
+        pare_text_add(t, "</p>\n");
+        if (y->n_nodes) parity_nodes(t, y);
+    }
+}
+
 void pare_report_html(const pare_verify_report *r, pare_text *t) {
     pare_text_add(t, "%s", head);
     pare_text_add(t, "<h1>pare verify: ");
@@ -157,6 +217,7 @@ void pare_report_html(const pare_verify_report *r, pare_text *t) {
     gate_table(r, t);
     metric_table(r, t);
     histogram(r, t);
+    parity(r, t);
     parts(t, "Layer view: outputs of nodes", r->layers, r->n_layers);
     parts(t, "Weights", r->tensors, r->n_tensors);
     pare_text_add(t, "<h2>Protocol</h2><table>\n");

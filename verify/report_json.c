@@ -66,7 +66,13 @@ static void columns(const pare_verify_report *r, pare_text *t) {
         string(t, k->device);
         pare_text_add(t, ", \"activations\": ");
         string(t, k->act);
-        pare_text_add(t, ", \"weight_bytes\": %llu}", (unsigned long long)k->bytes);
+        pare_text_add(t, ", \"weight_bytes\": %llu, \"device_text\": ", (unsigned long long)k->bytes);
+        string(t, k->device_text);
+        pare_text_add(t, ", \"fallback\": ");
+        string(t, k->fallback);
+        pare_text_add(t, ", \"streamed\": %s", k->streamed ? "true" : "false");
+        if (k->memory_bytes) pare_text_add(t, ", \"memory_bytes\": %llu", (unsigned long long)k->memory_bytes);
+        pare_text_add(t, "}");
     }
     pare_text_add(t, "\n  ],\n");
 }
@@ -79,7 +85,7 @@ static void metrics(const pare_verify_report *r, pare_text *t) {
         string(t, m->label);
         pare_text_add(t, ", \"better\": \"%s\", ", m->better > 0 ? "higher" : m->better < 0 ? "lower" : "neither");
         for (int c = 1; c < r->n_columns;
-             c++) /* the first reduced column again, for short queries: .metrics.KEY.value */
+             c++) /* the first column that has it again, for short queries: .metrics.KEY.value */
             if (m->at[c].has) {
                 estimate(t, &m->at[c]);
                 pare_text_add(t, ", ");
@@ -137,6 +143,53 @@ static void parts(pare_text *t, const char *key, const pare_part *p, size_t n) {
     pare_text_add(t, "\n  ]");
 }
 
+static void parity_nodes(const pare_parity *y, pare_text *t) {
+    pare_text_add(t, ", \"first_diverging\": ");
+    if (y->first_diverging) string(t, y->first_diverging->name);
+    else pare_text_add(t, "null");
+    pare_text_add(t, ", \"nodes\": [");
+    for (size_t i = 0; i < y->n_nodes; i++) {
+        const pare_parity_node *n = &y->nodes[i];
+        pare_text_add(t, "%s\n        {\"name\": ", i ? "," : "");
+        string(t, n->name);
+        pare_text_add(t, ", \"what\": ");
+        string(t, n->what);
+        pare_text_add(t, ", \"sqnr_db\": ");
+        number(t, n->sqnr_db);
+        pare_text_add(t, ", \"max_error\": ");
+        number(t, n->max_error);
+        pare_text_add(t, ", \"channel_db\": ");
+        number(t, n->channel_db);
+        pare_text_add(t, ", \"channel\": %lld, \"diverges\": %s}", (long long)n->channel,
+                      n->diverges ? "true" : "false");
+    }
+    pare_text_add(t, "]");
+}
+
+static void parity(const pare_verify_report *r, pare_text *t) {
+    if (!r->parity[0].has) return;
+    pare_text_add(t, ",\n  \"parity\": {\n    \"devices\": [");
+    string(t, r->columns[0].device);
+    pare_text_add(t, ", ");
+    string(t, r->columns[2].device);
+    pare_text_add(t, "]");
+    for (int i = 0; i < 2; i++) {
+        const pare_parity *y = &r->parity[i];
+        pare_text_add(t, ",\n    \"%s\": {\"columns\": [%d, %d], \"output\": ", i ? "reduced" : "original",
+                      y->columns[0], y->columns[1]);
+        string(t, y->output.name);
+        pare_text_add(t, ", \"sqnr_db\": ");
+        number(t, y->output.sqnr_db);
+        pare_text_add(t, ", \"cosine\": ");
+        number(t, y->output.cosine);
+        pare_text_add(t, ", \"max_error\": ");
+        number(t, y->output.max_error);
+        if (y->n_nodes) parity_nodes(y, t);
+        pare_text_add(t, "}");
+    }
+    pare_text_add(t, "\n  }");
+}
+
 void pare_report_json(const pare_verify_report *r, pare_text *t) {
     pare_text_add(t, "{\n  \"schema\": \"%s\",\n  \"pare\": \"%s\",\n  \"kind\": \"%s\",\n  \"protocol\": {",
                   PARE_VERIFY_SCHEMA, PARE_VERSION, pare_verify_kind_name(r->kind));
@@ -153,6 +206,7 @@ void pare_report_json(const pare_verify_report *r, pare_text *t) {
     gates(r, t);
     parts(t, "layers", r->layers, r->n_layers);
     parts(t, "tensors", r->tensors, r->n_tensors);
+    parity(r, t);
     if (r->first_differing) {
         pare_text_add(t, ",\n  \"first_differing\": ");
         string(t, r->first_differing);

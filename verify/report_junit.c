@@ -5,7 +5,7 @@
 
 static void sentence(pare_text *t, const pare_gate_result *g) {
     pare_text_add(t, "%s = %.9g, limit %s %.9g", g->key, g->got.value, g->upper ? "at most" : "at least", g->limit);
-    if (g->got.has_range)
+    if (g->got.has_range && g->got.lo != g->got.hi)
         pare_text_add(t, ", 95 %% interval %.9g to %.9g%s", g->got.lo, g->got.hi,
                       g->straddles ? " straddles the limit" : "");
 }
@@ -25,6 +25,16 @@ void pare_report_junit(const pare_verify_report *r, pare_text *t) {
         pare_text_xml(t, r->columns[c].device);
         pare_text_add(t, ", activations ");
         pare_text_xml(t, r->columns[c].act);
+        pare_text_add(t, "\"/>\n");
+    }
+    for (int i = 0; i < 2 && r->parity[i].has; i++) {
+        const pare_parity *y = &r->parity[i];
+        const char *model = i ? "reduced" : "original";
+        pare_text_add(t, "    <property name=\"parity_%s\" value=\"SQNR %.9g dB, max error %.9g\"/>\n", model,
+                      y->output.sqnr_db, y->output.max_error);
+        if (!y->n_nodes) continue;
+        pare_text_add(t, "    <property name=\"first_diverging_%s\" value=\"", model);
+        pare_text_xml(t, y->first_diverging ? y->first_diverging->name : "none");
         pare_text_add(t, "\"/>\n");
     }
     for (size_t i = 0; i < r->n_protocol; i++) {

@@ -122,8 +122,9 @@ PARE_API const char *pare_model_file(const pare_model *m, size_t i); /* weight f
 /* All of the above as one JSON object; NULL when out of memory. Belongs to the model. */
 PARE_API const char *pare_model_json(pare_model *m);
 
-/* Devices that work can run on: 0 is the CPU, with the instruction set in use; NULL past the last. */
-PARE_API const char *pare_device_describe(int i);
+/* Devices that work can run on: 0 is the CPU, with the instruction set in use, then GPUs; NULL past the last, and d
+ * then says why there is no GPU, if there is none. Asking for more than the CPU loads the GPU backend. */
+PARE_API const char *pare_device_describe(int i, pare_diag *d);
 
 /* (end of models) */
 
@@ -195,7 +196,8 @@ PARE_API PARE_MUST_USE pare_status pare_convert_open(const char *model, const ch
 
 /* Runs an original and its reduced version on the same inputs and says what was lost. Language models: a text in
  * windows (protocol of llama-perplexity); sentence encoders: sentences or scored pairs; anything else: the weights.
- * Metrics are rows, columns are (model, device): column 0 is the original, the yardstick. */
+ * Metrics are rows, columns are (model, device): for each device the original, then the reduced model; column 0 is the
+ * yardstick. */
 
 typedef enum pare_verify_kind { PARE_VERIFY_LM, PARE_VERIFY_ENCODER, PARE_VERIFY_WEIGHTS } pare_verify_kind;
 #define PARE_VERIFY_COLUMNS 4
@@ -213,7 +215,7 @@ typedef struct pare_metric {
     pare_estimate at[PARE_VERIFY_COLUMNS];
 } pare_metric;
 
-/* A limit on a metric of every reduced column. */
+/* A limit on a metric of every reduced column ("parity": of every column of the second device). */
 typedef struct pare_gate {
     const char *name; /* shown in reports: "max-kl" */
     const char *key;  /* the metric; one that this kind of model does not have is PARE_ERR_USAGE */
@@ -245,7 +247,31 @@ typedef struct pare_protocol {
 typedef struct pare_column {
     const char *model, *role, *device, *act, *arch;
     uint64_t bytes;
+    const char *device_text; /* the device in words; "" unless it was used */
+    const char *fallback;    /* nodes that the device does not run and the CPU ran, separated by spaces; "" = none */
+    uint64_t memory_bytes;   /* most that was taken on the device at a time; 0 = not known */
+    bool streamed;           /* the weights did not fit into the device and came stage by stage */
+    double seconds;          /* inside the model; never in files */
 } pare_column;
+
+/* A node of one model on two devices, both given the first device's inputs. */
+typedef struct pare_parity_node {
+    const char *name, *what;   /* what: the operator */
+    double sqnr_db, max_error; /* as in pare_part */
+    double channel_db;         /* the same as sqnr_db for the worst channel (last dimension) alone */
+    int64_t channel;           /* which one; -1 when equal */
+    bool diverges;             /* by more than kernels may differ: docs/verify.md */
+} pare_parity_node;
+
+/* One model, second device against first. */
+typedef struct pare_parity {
+    bool has;         /* two devices were asked for */
+    int columns[2];   /* on the first and on the second device */
+    pare_part output; /* logits or embeddings of the whole pass */
+    size_t n_nodes;   /* layer view */
+    pare_parity_node *nodes;
+    const pare_parity_node *first_diverging; /* NULL: none, or no layer view */
+} pare_parity;
 #define PARE_VERIFY_BINS 40 /* of log10(KL) from -8 to 2, four per decade; the ends catch what lies beyond */
 
 typedef struct pare_verify_report {
@@ -263,7 +289,8 @@ typedef struct pare_verify_report {
     pare_part *layers;
     size_t n_tensors;
     pare_part *tensors;
-    bool has_histogram;
+    pare_parity parity[2]; /* of the original and of the reduced model */
+    bool has_histogram;    /* of column 1 */
     uint64_t kl_histogram[PARE_VERIFY_BINS];
     const char *first_differing;   /* first node or tensor that is not equal; NULL when all are, or no such view */
     double seconds, model_seconds; /* wall time of the pass, and of it inside the models; never in files */
@@ -277,7 +304,7 @@ typedef struct pare_verify_opts {
     int64_t top_k;    /* retrieval overlap at k; 0 = 10 */
     const char *act;  /* activations of the reduced model: "none" (NULL), "f16", "int8-token", "int8-block" */
     const char *act_original;
-    const char *device; /* "cpu" (NULL) */
+    const char *device; /* one or two of cpu and cuda, separated by a comma: "cpu" (NULL), "cuda", "cpu,cuda" */
     bool layers;        /* also compare node by node */
     bool weights;       /* compare by weights although the models can be run */
     uint64_t seed;      /* of the bootstrap; 0 = a fixed one */
@@ -309,7 +336,7 @@ PARE_API pare_status pare_verify_save(pare_verify_report *r, pare_verify_format 
 
 typedef struct pare_runner pare_runner;
 typedef struct pare_runner_opts {
-    const char *device; /* "cpu" (NULL) */
+    const char *device; /* "cpu" (NULL) or "cuda" */
     const char *act;    /* rounding of activations: "none" (NULL), "f16", "int8-token", "int8-block" */
 } pare_runner_opts;
 

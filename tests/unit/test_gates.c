@@ -21,8 +21,9 @@
 static pare_verify_report *sample(double kl, double top1) {
     pare_verify_report *r = pare_report_new(PARE_VERIFY_LM);
     if (!r) return NULL;
-    pare_column a = {"a.gguf", "original", "cpu", "none", "llama", 1000},
-                b = {"b <&> \"c\".gguf", "reduced", "cpu", "none", "llama", 250};
+    pare_column a = {.model = "a.gguf", .role = "original", .device = "cpu", .act = "none", .arch = "llama"}, b = a;
+    a.bytes = 1000, b.bytes = 250;
+    b.model = "b <&> \"c\".gguf", b.role = "reduced";
     pare_report_column(r, &a);
     pare_report_column(r, &b);
     pare_report_note(r, "data_sha256", "00ff");
@@ -65,6 +66,48 @@ static void limits(void **state) {
     assert_int_equal(pare_gates_judge(r, &down, 1, false, NULL), PARE_OK);
     assert_int_equal(r->n_failed, 2);
     assert_int_equal(pare_gates_judge(r, &no_range, 1, true, NULL), PARE_ERR_USAGE);
+    pare_report_free(&r);
+}
+
+/* Reduced columns of both devices; parity of both models; what an older report of one device asks for. */
+static void two_devices(void **state) {
+    pare_verify_report *one = sample(0.1, 0.9), *r = sample(0.1, 0.9);
+    pare_column c = {.model = "a.gguf", .role = "original", .device = "cuda", .act = "none", .arch = "llama"};
+    pare_report_column(r, &c);
+    c.role = "reduced";
+    pare_report_column(r, &c);
+    double parity[2] = {99, 55},
+           kl[2] = {0.5, 0.2}; /* the original's own KL on the second device is no gate's business */
+    for (int i = 0; i < 2; i++) {
+        pare_metric_put(r, PARE_M_LM_kl_mean, 2 + i, kl[i], NULL, NULL);
+        pare_metric_put(r, PARE_M_LM_parity, 2 + i, parity[i], &parity[i], &parity[i]);
+    }
+    pare_gate g[] = {{"max-kl", "kl_mean", true, 0.15}, {"min-parity", "parity", false, 60}};
+    assert_int_equal(pare_gates_check(&g[1], 1, PARE_VERIFY_LM, PARE_HAVE_TWO_DEVICES, NULL), PARE_OK);
+    assert_int_equal(pare_gates_judge(r, g, 2, false, NULL), PARE_OK);
+    static const struct {
+        int column;
+        bool pass;
+    } want[] = {{1, true}, {3, false}, {2, true}, {3, false}};
+    assert_int_equal(r->n_gates, 4);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(r->gates[i].column, want[i].column);
+        assert_int_equal(r->gates[i].pass, want[i].pass);
+    }
+    const char *json;
+    size_t n;
+    assert_int_equal(pare_report_render(one, PARE_VERIFY_JSON, &json, &n, NULL), PARE_OK);
+    size_t before = r->n_gates;
+    assert_int_equal(pare_gates_baseline(r, json, n, "old.json", 0, false, NULL), PARE_OK);
+    assert_true(r->n_gates > before);
+    for (size_t i = before; i < r->n_gates; i++) assert_true(r->gates[i].column == 1 && r->gates[i].pass);
+    pare_diag d = {0};
+    pare_verify_report *fresh = sample(0.1, 0.9);
+    assert_int_equal(pare_report_render(r, PARE_VERIFY_JSON, &json, &n, NULL), PARE_OK);
+    assert_int_equal(pare_gates_baseline(fresh, json, n, "old.json", 0, false, &d), PARE_ERR_MISMATCH);
+    assert_int_equal(pare_gates_check(&g[1], 1, PARE_VERIFY_LM, PARE_HAVE_PAIRS, &d), PARE_ERR_USAGE);
+    pare_report_free(&fresh);
+    pare_report_free(&one);
     pare_report_free(&r);
 }
 
@@ -181,7 +224,8 @@ static void no_memory(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(usage), cmocka_unit_test(baseline),
-                                       cmocka_unit_test(files), cmocka_unit_test(no_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(two_devices),
+                                       cmocka_unit_test(usage),  cmocka_unit_test(baseline),
+                                       cmocka_unit_test(files),  cmocka_unit_test(no_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
