@@ -59,5 +59,7 @@ void pare_exec_drop_weights(pare_exec *e, int stage);
  * NULL); whether weights had to make room for others. */
 size_t pare_exec_fallbacks(const pare_exec *e, const char *const **names);
 bool pare_exec_streamed(const pare_exec *e);
+/* Bytes taken in a backend's own memory for weights, inputs, activations and workspace; 0 where that is the host's. */
+size_t pare_exec_device_bytes(const pare_exec *e);
 
 #endif

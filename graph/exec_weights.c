@@ -190,3 +190,10 @@ void pare_exec_drop_weights(pare_exec *e, int stage) {
 }
 
 bool pare_exec_streamed(const pare_exec *e) { return e->streamed; }
+
+size_t pare_exec_device_bytes(const pare_exec *e) {
+    if (e->be->host_memory) return 0;
+    size_t sum = e->block_bytes + e->workspace_bytes;
+    for (size_t v = 0; v < e->g->n_values; v++) sum += e->mirror_bytes[v];
+    return sum;
+}

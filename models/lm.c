@@ -86,6 +86,10 @@ size_t pare_lm_fallbacks(const pare_lm *lm, const char *const **names) {
     return pare_exec_fallbacks(lm->last->e, names);
 }
 bool pare_lm_streamed(const pare_lm *lm) { return pare_exec_streamed(lm->last->e); }
+size_t pare_lm_device_bytes(const pare_lm *lm) {
+    size_t n = pare_exec_device_bytes(lm->last->e);
+    return n ? n + lm->last->kv_bytes : 0;
+}
 
 static pare_status check_ids(const pare_lm *lm, const int64_t *ids, int64_t n, pare_diag *d) {
     for (int64_t i = 0; i < n; i++)

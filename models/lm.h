@@ -52,5 +52,7 @@ size_t pare_lm_memory_bytes(const pare_lm *lm);
  * were streamed because the device cannot hold them all. */
 size_t pare_lm_fallbacks(const pare_lm *lm, const char *const **names);
 bool pare_lm_streamed(const pare_lm *lm);
+/* Bytes taken in the device's own memory; 0 on the CPU. */
+size_t pare_lm_device_bytes(const pare_lm *lm);
 
 #endif
