@@ -92,7 +92,11 @@ static pare_status work(pare_verify_run *v, pare_diag *d) {
     v->r = pare_report_new(kind);
     if (!v->r) return pare_fail(d, PARE_ERR_NOMEM, NULL, "verify", "no memory");
     pare_verify_add_columns(v, run);
-    if (run) return with_text(v, kind, d);
+    if (run) {
+        PARE_TRY(with_text(v, kind, d));
+        pare_verify_note_use(v);
+        return pare_report_status(v->r, d);
+    }
     if (o->layers) return pare_fail(d, PARE_ERR_USAGE, NULL, "--layers", "the layer view needs models that can be run");
     PARE_TRY(pare_gates_check(o->gates, o->n_gates, kind, 0, d));
     return pare_verify_weights(v, d);
@@ -134,7 +138,6 @@ pare_status pare_verify(const char *original, const char *reduced, const pare_ve
     if (s == PARE_OK) {
         v.r->seconds = pare_now_s() - t0;
         v.r->model_seconds = v.model_seconds;
-        for (int c = 0; c < v.n_columns; c++) v.r->columns[c].seconds = v.seconds[c];
         *out = v.r;
     } else pare_report_free(&v.r);
     return s;

@@ -89,6 +89,16 @@ void pare_verify_add_columns(const pare_verify_run *v, bool run) {
     }
 }
 
+void pare_verify_note_use(const pare_verify_run *v) {
+    for (int i = 0; i < v->n_columns; i++) {
+        pare_column c = {.streamed = pare_lm_streamed(v->lm[i]),
+                         .memory_bytes = pare_lm_device_bytes(v->lm[i]),
+                         .seconds = v->seconds[i]};
+        c.n_fallbacks = pare_lm_fallbacks(v->lm[i], &c.fallbacks);
+        pare_report_column_use(v->r, i, &c);
+    }
+}
+
 typedef struct lane { /* the columns of one device */
     pare_verify_run *v;
     int device;

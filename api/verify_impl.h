@@ -43,6 +43,7 @@ pare_status pare_verify_open_models(pare_verify_run *v, pare_diag *d);
 /* "original", "reduced on cuda": the device only where there are two. */
 const char *pare_verify_column_name(const pare_verify_run *v, int column, char buf[64]);
 void pare_verify_add_columns(const pare_verify_run *v, bool run);
+void pare_verify_note_use(const pare_verify_run *v); /* what is known of columns after the pass */
 
 /* fn for every column; the second device's columns in a thread of their own, so that both work at the same time. A
  * failure of the first device is reported before one of the second. */

@@ -24,7 +24,9 @@ static void print_protocol(const pare_verify_report *r) {
         const pare_column *k = &r->columns[c];
         printf("%-*s  %s (%s), %s%s%s%s, activations %s\n", wide, k->role, k->model, pare_cli_bytes(size, k->bytes),
                k->device, *k->device_text ? " (" : "", k->device_text, *k->device_text ? ")" : "", k->act);
-        if (*k->fallback) printf("%-*s    run by the CPU: %s\n", wide, "", k->fallback);
+        if (k->n_fallbacks) printf("%-*s    %zu nodes run by the CPU:", wide, "", k->n_fallbacks);
+        for (size_t i = 0; i < k->n_fallbacks && i < 6; i++) printf(" %s", k->fallbacks[i]);
+        if (k->n_fallbacks) printf("%s\n", k->n_fallbacks > 6 ? " ..." : "");
         if (k->streamed) printf("%-*s    the weights did not fit and came stage by stage\n", wide, "");
         if (k->memory_bytes) printf("%-*s    %s on the device\n", wide, "", pare_cli_bytes(size, k->memory_bytes));
     }

@@ -73,8 +73,19 @@ void pare_report_column(pare_verify_report *r, const pare_column *c) {
     if (r->n_columns == PARE_VERIFY_COLUMNS) return;
     pare_column *to = &r->columns[r->n_columns++];
     *to = *c;
-    const char **text[] = {&to->model, &to->role, &to->device, &to->act, &to->arch, &to->device_text, &to->fallback};
+    to->n_fallbacks = 0, to->fallbacks = NULL;
+    const char **text[] = {&to->model, &to->role, &to->device, &to->act, &to->arch, &to->device_text};
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) *text[i] = pare_report_str(r, *text[i] ? *text[i] : "");
+}
+
+void pare_report_column_use(pare_verify_report *r, int column, const pare_column *c) {
+    pare_column *to = &r->columns[column];
+    const char **names = pare_arena_alloc(of(r)->arena, (c->n_fallbacks + 1) * sizeof *names);
+    if (!names) of(r)->failed = true;
+    for (size_t i = 0; names && i < c->n_fallbacks; i++) names[i] = pare_report_str(r, c->fallbacks[i]);
+    to->fallbacks = names;
+    to->n_fallbacks = names ? c->n_fallbacks : 0;
+    to->streamed = c->streamed, to->memory_bytes = c->memory_bytes, to->seconds = c->seconds;
 }
 
 static pare_protocol *protocol(pare_verify_report *r) {

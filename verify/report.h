@@ -12,7 +12,9 @@ void pare_report_free(pare_verify_report **r);
 pare_status pare_report_status(const pare_verify_report *r, pare_diag *d);
 const char *pare_report_str(pare_verify_report *r, const char *s); /* copy that lives as long as r; "" on failure */
 
-void pare_report_column(pare_verify_report *r, const pare_column *c);            /* strings are copied */
+void pare_report_column(pare_verify_report *r, const pare_column *c); /* strings are copied */
+/* What a column's device did, known at the end: fallbacks (copied), streamed, memory_bytes, seconds of *c. */
+void pare_report_column_use(pare_verify_report *r, int column, const pare_column *c);
 void pare_report_note(pare_verify_report *r, const char *key, const char *text); /* protocol line */
 void pare_report_number(pare_verify_report *r, const char *key, double number);
 /* Adds the value of `column` to the metric `key`, making its row when it is new. key and label are static strings. */

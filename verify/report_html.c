@@ -29,7 +29,9 @@ static void value(pare_text *t, double x) {
 
 static void column_notes(pare_text *t, const pare_column *c) {
     if (*c->device_text) pare_text_add(t, "<br>"), pare_text_xml(t, c->device_text);
-    if (*c->fallback) pare_text_add(t, "<br>run by the CPU: "), pare_text_xml(t, c->fallback);
+    if (c->n_fallbacks) pare_text_add(t, "<br>%zu nodes run by the CPU:", c->n_fallbacks);
+    for (size_t i = 0; i < c->n_fallbacks && i < 10; i++) pare_text_add(t, " "), pare_text_xml(t, c->fallbacks[i]);
+    if (c->n_fallbacks > 10) pare_text_add(t, " ...");
     if (c->streamed) pare_text_add(t, "<br>weights came stage by stage");
     if (c->memory_bytes) pare_text_add(t, "<br>%.1f MB on the device", (double)c->memory_bytes / 1e6);
 }

@@ -68,9 +68,12 @@ static void columns(const pare_verify_report *r, pare_text *t) {
         string(t, k->act);
         pare_text_add(t, ", \"weight_bytes\": %llu, \"device_text\": ", (unsigned long long)k->bytes);
         string(t, k->device_text);
-        pare_text_add(t, ", \"fallback\": ");
-        string(t, k->fallback);
-        pare_text_add(t, ", \"streamed\": %s", k->streamed ? "true" : "false");
+        pare_text_add(t, ", \"fallbacks\": [");
+        for (size_t i = 0; i < k->n_fallbacks; i++) {
+            if (i) pare_text_add(t, ", ");
+            string(t, k->fallbacks[i]);
+        }
+        pare_text_add(t, "], \"streamed\": %s", k->streamed ? "true" : "false");
         if (k->memory_bytes) pare_text_add(t, ", \"memory_bytes\": %llu", (unsigned long long)k->memory_bytes);
         pare_text_add(t, "}");
     }

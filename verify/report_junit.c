@@ -25,6 +25,8 @@ void pare_report_junit(const pare_verify_report *r, pare_text *t) {
         pare_text_xml(t, r->columns[c].device);
         pare_text_add(t, ", activations ");
         pare_text_xml(t, r->columns[c].act);
+        if (r->columns[c].n_fallbacks) pare_text_add(t, ", %zu nodes run by the CPU", r->columns[c].n_fallbacks);
+        if (r->columns[c].streamed) pare_text_add(t, ", weights streamed");
         pare_text_add(t, "\"/>\n");
     }
     for (int i = 0; i < 2 && r->parity[i].has; i++) {

@@ -248,10 +248,11 @@ typedef struct pare_column {
     const char *model, *role, *device, *act, *arch;
     uint64_t bytes;
     const char *device_text; /* the device in words; "" unless it was used */
-    const char *fallback;    /* nodes that the device does not run and the CPU ran, separated by spaces; "" = none */
-    uint64_t memory_bytes;   /* most that was taken on the device at a time; 0 = not known */
-    bool streamed;           /* the weights did not fit into the device and came stage by stage */
-    double seconds;          /* inside the model; never in files */
+    size_t n_fallbacks;      /* nodes that the device does not run and the CPU ran */
+    const char *const *fallbacks;
+    uint64_t memory_bytes; /* taken on the device by the end of the pass; 0 = not known, or the host's */
+    bool streamed;         /* the weights did not fit into the device and came stage by stage */
+    double seconds;        /* inside the model; never in files */
 } pare_column;
 
 /* A node of one model on two devices, both given the first device's inputs. */

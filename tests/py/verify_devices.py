@@ -110,6 +110,18 @@ with tempfile.TemporaryDirectory() as top:
     assert re.search(r"^  original  logits: SQNR [0-9.]+ dB, max error", s, re.M), s
     verify("--min-parity", "60", rc=2, say="--device cpu,cuda")
 
+    # What the device does not run, the CPU runs, and every report says so.
+    verify("--device", "cpu,cuda", "--layers", "--json", "refused.json", "--report", "refused.html", "--junit", "refused.xml",
+           PARE_MOCK_REFUSE="Swish", say="5 nodes run by the CPU: blk.0.ffn_act blk.1.ffn_act")
+    f = report("refused.json")
+    want = [f"blk.{i}.ffn_act" for i in range(5)]
+    assert [c["fallbacks"] for c in f["columns"]] == [[], [], want, want] and not any(c["streamed"] for c in f["columns"])
+    assert f["metrics"] == r["metrics"] and f["parity"] == r["parity"]
+    assert "memory_bytes" not in f["columns"][0]
+    for c in (2, 3):  # the weights at least, and not much more than them at this size
+        assert f["columns"][c]["weight_bytes"] < f["columns"][c]["memory_bytes"] < 40e6, f["columns"][c]
+    assert "5 nodes run by the CPU" in open("refused.html").read() and "5 nodes run by the CPU" in open("refused.xml").read()
+
     # Devices that cannot be had, or are none: one line, and the right exit status.
     for cmd in (("verify", stories, "q8.gguf"), ("run", stories, "--prompt", "Once", "-n", "1")):
         run(*cmd, "--device", "cuda", plugin=f"{top}/nothing.so", rc=4, one_line=True, say="cannot be loaded")
