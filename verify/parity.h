@@ -7,11 +7,11 @@
  *
  * diverges (also docs/verify.md): SQNR below PARE_PARITY_FLOOR_DB; or one channel (index of the last dimension, what a
  * row of weights makes) is worse than PARE_PARITY_CHANNEL_DB and PARE_PARITY_OUTLIER_DB worse than the median channel.
- *   - f32 sums of up to 16 K products in another order agree to about 120 dB, f16 tensor-core products of values
- * rounded once more to about 75 dB, bf16 to about 57 dB, which no backend may use for f32 activations: the floor is 60.
- *   - a scale wrong by its last bit in one group of one row leaves the node's SQNR above 100 dB and that row's at 60 to
- *     88 dB (2^-10 of one of 4 to 512 groups): hence a rule for channels, at 90. What is noise, is alike in all
- *     channels (a few dB): 20 dB tell a wrong row from noise. */
+ *   - f32 sums in another order agree to 112 dB or more (normal numbers, a running sum over 16,384 columns), values
+ *     rounded once more to f16 to 74 dB, to bf16 to 56 dB, which no backend may do to f32 activations: the floor is 60.
+ *   - a scale wrong by its last bit in one group of one row leaves the node at 92 dB or more and that row at 72 dB (16
+ *     groups in a row) to 88 dB (512): hence a rule for channels, at 90. Noise is alike in all channels (within 3 dB):
+ *     20 dB tell a wrong row from noise. */
 #ifndef PARE_VERIFY_PARITY_H
 #define PARE_VERIFY_PARITY_H
 

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import xml.etree.ElementTree as xml
 
+from tiny_encoder import tiny_encoder
+
 pare, mock, lib, stories = map(os.path.abspath, sys.argv[1:5])
 checks = 0
 
@@ -121,6 +123,22 @@ with tempfile.TemporaryDirectory() as top:
     for c in (2, 3):  # the weights at least, and not much more than them at this size
         assert f["columns"][c]["weight_bytes"] < f["columns"][c]["memory_bytes"] < 40e6, f["columns"][c]
     assert "5 nodes run by the CPU" in open("refused.html").read() and "5 nodes run by the CPU" in open("refused.xml").read()
+
+    # Sentence encoders.
+    bert = tiny_encoder("bert")
+    run("quantize", bert, "-o", "bert8", "--to", "int8", "--quiet")
+    two = ("verify", bert, "bert8", "--quiet", "--device", "cpu,cuda", "--layers", "--min-parity", "100", "--min-spearman", "-1")
+    run("verify", bert, "bert8", "--quiet", "--json", "e1.json")
+    run(*two, "--json", "e.json")
+    e, e1 = report("e.json"), report("e1.json")
+    for key, m in e["metrics"].items():
+        if key != "parity":
+            assert m["values"][:2] == e1["metrics"][key]["values"] and m["values"][3] == m["values"][1], key
+    assert e["metrics"]["cosine_min"]["values"][2]["value"] == 1 and e["metrics"]["cosine_min"]["values"][1]["value"] < 1
+    assert [(g["metric"], g["column"]) for g in e["gates"]] == [("spearman", 1), ("spearman", 3), ("parity", 2), ("parity", 3)]
+    assert all(e["parity"][m]["output"] == "embeddings" and e["parity"][m]["first_diverging"] is None for m in ("original", "reduced"))
+    first = [n["name"] for n in e["layers"] if n["what"] == "MatMul"][7]
+    run(*two, rc=1, PARE_MOCK_BREAK="7", say=f"first diverging node: {first} MatMul")
 
     # Devices that cannot be had, or are none: one line, and the right exit status.
     for cmd in (("verify", stories, "q8.gguf"), ("run", stories, "--prompt", "Once", "-n", "1")):

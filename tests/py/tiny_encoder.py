@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sentence encoder small enough to be made by a test."""
+import json
+import os
+
+import numpy as np
+from safetensors.numpy import save_file
+
+
+def tiny_encoder(dst):
+    """A seeded BERT of two layers with a WordPiece vocabulary of letters."""
+    os.mkdir(dst)
+    rng = np.random.default_rng(5)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,'-%?"
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(letters) + ["##" + c for c in letters]
+    v, d, f = len(vocab), 32, 64
+    r = lambda *shape: (rng.standard_normal(shape) * 0.3).astype(np.float32)
+    w = {"embeddings.word_embeddings.weight": r(v, d), "embeddings.position_embeddings.weight": r(128, d),
+         "embeddings.token_type_embeddings.weight": r(2, d), "embeddings.LayerNorm.weight": 1 + r(d), "embeddings.LayerNorm.bias": r(d)}
+    for i in range(2):
+        p = f"encoder.layer.{i}."
+        for name, o, n in (("attention.self.query", d, d), ("attention.self.key", d, d), ("attention.self.value", d, d),
+                           ("attention.output.dense", d, d), ("intermediate.dense", f, d), ("output.dense", d, f)):
+            w[f"{p}{name}.weight"], w[f"{p}{name}.bias"] = r(o, n), r(o)
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            w[f"{p}{name}.weight"], w[f"{p}{name}.bias"] = 1 + r(d), r(d)
+    save_file(w, f"{dst}/model.safetensors", metadata={"format": "pt"})
+    json.dump({"architectures": ["BertModel"], "model_type": "bert", "vocab_size": v, "hidden_size": d, "num_hidden_layers": 2,
+               "num_attention_heads": 2, "intermediate_size": f, "max_position_embeddings": 128, "type_vocab_size": 2,
+               "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0}, open(f"{dst}/config.json", "w"))
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    t = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocab)}, unk_token="[UNK]"))
+    t.normalizer = normalizers.BertNormalizer()
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",
+                                                     special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    t.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    t.save(f"{dst}/tokenizer.json")
+    json.dump({"tokenizer_class": "BertTokenizer", "do_lower_case": True}, open(f"{dst}/tokenizer_config.json", "w"))
+    return dst
