@@ -36,7 +36,7 @@ pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec 
     e->g = g;
     e->be = be;
     e->generation = 1;
-    if (opts) e->act = opts->act, e->hook = opts->hook, e->hook_ctx = opts->hook_ctx;
+    if (opts) e->act = opts->act, e->hook = opts->hook, e->hook_ctx = opts->hook_ctx, e->leave = opts->leave_bytes;
     e->plans = pare_calloc(MAX_PLANS, sizeof *e->plans);
     e->bound = pare_calloc(g->n_values + 1, sizeof *e->bound);
     e->host = pare_calloc(g->n_values + 1, sizeof *e->host);
@@ -236,9 +236,9 @@ pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_
     pare_status s = e->be->host_memory ? pare_exec_run_nodes(e, first, end, d)
                                        : pare_exec_run_recorded(e, stage, first, end, b, n_bindings, d);
     e->in_use = -1;
+    pare_status done = e->be->sync(e->dev); /* after a failure, too: what is queued still uses memory */
     PARE_TRY(s);
-    s = e->be->sync(e->dev);
-    return s == PARE_OK ? s : pare_fail(d, s, NULL, e->be->name, "the device failed");
+    return done == PARE_OK ? done : pare_fail(d, done, NULL, e->be->name, "the device failed");
 }
 
 const pare_tensor *pare_exec_value(pare_exec *e, pare_value v) {

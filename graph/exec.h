@@ -32,6 +32,8 @@ typedef struct pare_exec_opts {
     pare_act_round act;
     pare_node_hook *hook;
     void *hook_ctx;
+    size_t leave_bytes; /* of device memory, for other models: weights and activations take that much less, unless one
+                         * stage needs it */
 } pare_exec_opts;
 
 pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec **out, pare_diag *d);

@@ -46,6 +46,7 @@ struct pare_exec {
     pare_value *home;      /* per weight: the first one of the same bytes, whose mirror serves both */
     int *next_use, in_use; /* per weight: stages until its next use; the stage that is running, or -1 */
     bool streamed;         /* weights had to make room */
+    size_t weights, leave; /* bytes of weights there now; of memory that weights do not take */
     void *staging, *cpu_workspace;
     size_t staging_bytes, cpu_workspace_bytes;
     const char **fallbacks; /* names of nodes that plans left to the CPU */

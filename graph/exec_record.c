@@ -91,7 +91,6 @@ pare_status pare_exec_run_recorded(pare_exec *e, int stage, int first, int end, 
         pare_status s = e->be->replay(e->dev, r->recording);
         return s == PARE_OK ? s : pare_fail(d, s, NULL, e->be->name, "repeating the recorded run failed");
     }
-    r->generation = 0; /* until this run is through */
     PARE_TRY(pare_exec_run_nodes(e, first, end, d));
     if (remember(e, r, b, n) == PARE_OK) return PARE_OK;
     return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory for the executor");

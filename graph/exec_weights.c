@@ -50,6 +50,7 @@ void pare_exec_close_weights(pare_exec *e) {
 
 static void drop(pare_exec *e, pare_value v) {
     e->be->release(e->dev, e->mirror[v]);
+    e->weights -= e->mirror_bytes[v];
     e->mirror[v] = NULL;
     e->mirror_bytes[v] = 0;
     e->generation++;
@@ -84,21 +85,27 @@ static pare_value farthest(const pare_exec *e) {
     return best;
 }
 
-/* With a reserve, memory is taken as full while there is something to drop. */
-static void *make_room(pare_exec *e, size_t bytes, bool reserve) {
-    pare_value last = PARE_NO_VALUE;
+/* Bytes that may still be taken: of all memory, or of what weights may have. */
+static size_t room(const pare_exec *e, bool for_weight) {
+    size_t left = 0, total = 0, own = e->weights + e->block_bytes + e->workspace_bytes;
+    e->be->memory(e->dev, &left, &total);
+    if (!for_weight) return left;
+    size_t reserve = total / RESERVE, taken = reserve + e->leave + own;
+    left -= left < reserve ? left : reserve;
+    size_t most = taken < total ? total - taken : 0;
+    return left < most ? left : most;
+}
+
+static void *make_room(pare_exec *e, size_t bytes, bool for_weight) {
     for (bool known = false;; known = true) {
-        size_t left = 0, total = 0;
-        e->be->memory(e->dev, &left, &total);
-        if (reserve) left -= left < total / RESERVE ? left : total / RESERVE;
-        void *p = bytes <= left ? e->be->alloc(e->dev, bytes) : NULL;
+        void *p = bytes <= room(e, for_weight) ? e->be->alloc(e->dev, bytes) : NULL;
         if (p) return p;
         if (!known) {
             find_next_uses(e);
             if (e->be->sync(e->dev) != PARE_OK) return NULL; /* nothing queued may still read what goes */
         }
-        last = farthest(e);
-        if (last < 0) return e->be->alloc(e->dev, bytes);
+        pare_value last = farthest(e);
+        if (last < 0) return e->be->alloc(e->dev, bytes); /* one stage may take it all */
         drop(e, last);
         e->streamed = true;
     }
@@ -147,12 +154,13 @@ static pare_status upload(pare_exec *e, pare_value v, pare_diag *d) {
     pare_status s = e->be->upload_weight ? e->be->upload_weight(e->dev, p, w, d)
                                          : e->be->upload(e->dev, p, w->data, pare_tensor_bytes(w));
     if (s != PARE_OK) {
+        (void)e->be->sync(e->dev); /* part of it may be under way */
         e->be->release(e->dev, p);
         return pare_fail(d, s, NULL, e->g->values[v].name, "copying this weight to %s failed", e->be->name);
     }
     e->mirror[v] = p;
     e->mirror_bytes[v] = bytes;
-    e->generation++;
+    e->weights += bytes;
     return PARE_OK;
 }
 

@@ -48,7 +48,7 @@ pare_status pare_lm_open(const pare_source *src, const pare_lm_opts *opts, pare_
     if (!lm) return pare_fail(d, PARE_ERR_NOMEM, src->path, NULL, "not enough memory for the model");
     lm->src = src;
     describe(lm, &a);
-    if (opts) lm->exec = (pare_exec_opts){.backend = opts->backend, .act = opts->act};
+    if (opts) lm->exec = (pare_exec_opts){.backend = opts->backend, .act = opts->act, .leave_bytes = opts->leave_bytes};
     lm->capacity = opts && lm->info.decoder ? opts->capacity : 0;
     if (lm->capacity > lm->info.context) lm->capacity = lm->info.context;
     pare_status s = pare_weights_open(src, &a, &lm->w, d);

@@ -13,8 +13,9 @@ typedef struct pare_lm pare_lm;
 typedef struct pare_lm_opts {
     const pare_backend *backend; /* NULL = cpu */
     pare_act_round act;
-    int64_t capacity; /* tokens a sequence may hold in the KV cache; 0 = no cache (whole windows only) */
-    int64_t batch;    /* sequences with a cache of their own; 0 = 1 */
+    int64_t capacity;   /* tokens a sequence may hold in the KV cache; 0 = no cache (whole windows only) */
+    int64_t batch;      /* sequences with a cache of their own; 0 = 1 */
+    size_t leave_bytes; /* pare_exec_opts' */
 } pare_lm_opts;
 
 typedef struct pare_lm_info {
