@@ -38,7 +38,8 @@ static struct {
         bool weight;
     } blocks[FAR_BLOCKS];
     far_recording *tape; /* while it records */
-    bool open;
+    int opened;
+    bool pending; /* runs since the last sync */
 } far;
 
 /* The block that holds `bytes` at device address p; its host address in *at. */
@@ -50,16 +51,12 @@ static size_t far_find(const void *p, size_t bytes, char **at) {
     return 0;
 }
 
-static pare_status far_open(void **dev, pare_diag *d) {
-    assert_false(far.open);
-    far.open = true;
-    return *dev = &far, PARE_OK;
-}
+static pare_status far_open(void **dev, pare_diag *d) { return far.opened++, *dev = &far, PARE_OK; }
 static void far_close(void *dev) {
     assert_ptr_equal(dev, &far);
+    if (--far.opened) return;
     assert_int_equal(far.used, 0);
     assert_int_equal(far.recordings, 0);
-    far.open = false;
 }
 static void *far_alloc(void *dev, size_t bytes) {
     size_t i = 0;
@@ -80,6 +77,7 @@ static void far_release(void *dev, void *p) {
     char *at;
     size_t i = far_find(p, 1, &at);
     assert_null(far.tape);
+    assert_false(far.pending); /* what is queued may still use it */
     assert_ptr_equal(at, far.blocks[i].p);
     for (int k = 0; k < FAR_GUARD; k++) assert_int_equal((unsigned char)at[far.blocks[i].bytes + (size_t)k], 0xEE);
     memset(at, 0xDD, far.blocks[i].bytes);
@@ -97,11 +95,13 @@ static pare_status far_upload(void *dev, void *dst, const void *src, size_t byte
 static pare_status far_download(void *dev, void *dst, const void *src, size_t bytes) {
     char *at;
     assert_null(far.tape);
+    assert_false(far.pending);
     assert_false(far.blocks[far_find(src, bytes, &at)].weight);
     return memcpy(dst, at, bytes), PARE_OK;
 }
 static pare_status far_sync(void *dev) {
     assert_null(far.tape);
+    far.pending = false;
     return PARE_OK;
 }
 static void far_memory(void *dev, size_t *left, size_t *total) {
@@ -174,6 +174,7 @@ static pare_status far_run(void *dev, const pare_op_call *c, pare_diag *d) {
     for (int k = 0; k < c->n_out; k++) f.out[k] = *c->out[k];
     assert_false(far.refuses[c->op]);
     if (!far.tape) {
+        far.pending = true;
         far.runs++;
         return far_compute(&f, d);
     }
@@ -203,6 +204,7 @@ static pare_status far_record_end(void *dev, void **recording) {
 }
 static pare_status far_replay(void *dev, void *recording) {
     const far_recording *t = recording;
+    far.pending = true;
     far.replays++;
     for (int i = 0; i < t->n; i++)
         if (far_compute(&t->calls[i], NULL) != PARE_OK) return PARE_ERR_DEVICE;
