@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """pare verify on two devices: four columns, parity, the layer view that names a broken kernel, and devices that cannot be had.
 
-usage: verify_devices.py PARE MOCK.so LIBPARE.so STORIES260K
+usage: verify_devices.py PARE MOCK.so LIBPARE.so EMULATED.so STORIES260K
 
 The second device is tests/tools/plugin_mock.c: the CPU's kernels behind the plug-in boundary, so its numbers must be equal
-bit for bit, until it is told to break one matrix product.
+bit for bit, until it is told to break one matrix product. At last the kernels of cuda/, emulated.
 """
 import json
 import os
@@ -16,7 +16,7 @@ import xml.etree.ElementTree as xml
 
 from tiny_encoder import tiny_encoder
 
-pare, mock, lib, stories = map(os.path.abspath, sys.argv[1:5])
+pare, mock, lib, emulated, stories = map(os.path.abspath, sys.argv[1:6])
 checks = 0
 
 
@@ -150,6 +150,13 @@ with tempfile.TemporaryDirectory() as top:
     for bad in ("cpu,cpu", "cpu,", ",", "cpu,cuda,cpu", ""):
         run("verify", stories, "q8.gguf", f"--device={bad}", rc=2, one_line=True, say="--device")
     run("verify", stories, "q8.gguf", "--weights", "--device", "cpu,cuda", rc=2, one_line=True, say="--weights")
+
+    # The GPU's own kernels on the host: float noise, and nothing that diverges.
+    small = ("verify", stories, "q8.gguf", "--ctx", "16", "--windows", "2", "--quiet", "--device", "cpu,cuda", "--layers")
+    run(*small, "--min-parity", "90", "--json", "emu.json", plugin=emulated)
+    g = report("emu.json")
+    assert g["columns"][2]["device"] == "cuda" and len(g["parity"]["reduced"]["nodes"]) == len(g["layers"])
+    assert g["parity"]["original"]["first_diverging"] is None and g["parity"]["reduced"]["first_diverging"] is None
 
     # What there is.
     assert re.match(r"cpu: .*\ncuda: a mock of a GPU\n$", run("inspect", "--devices").stdout)
