@@ -3,6 +3,7 @@
  * The CUDA backend's table and the plug-in's one symbol. */
 #include "cuda/backend.cuh"
 
+#include "cuda/blas.cuh"
 #include "cuda/layout.cuh"
 
 #include <stdio.h>
@@ -54,6 +55,7 @@ static void cuda_close(void *dev) {
     pare_cuda *c = (pare_cuda *)dev;
     char why[512];
     rt_sync(&c->rt, why, sizeof why);
+    pare_cuda_blas_close(c);
     for (size_t i = 0; i < c->n_blocks; i++) rt_free(&c->rt, c->blocks[i].p);
     pare_cuda_host->release(c->blocks);
     rt_close(&c->rt);

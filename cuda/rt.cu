@@ -126,6 +126,10 @@ void rt_memory(rt_device *dev, size_t *free_bytes, size_t *total_bytes) {
 bool rt_record_begin(rt_device *dev) {
     return cudaStreamBeginCapture((cudaStream_t)dev->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess;
 }
+bool rt_recording(rt_device *dev) {
+    cudaStreamCaptureStatus st;
+    return cudaStreamIsCapturing((cudaStream_t)dev->stream, &st) == cudaSuccess && st != cudaStreamCaptureStatusNone;
+}
 void *rt_record_end(rt_device *dev) {
     cudaGraph_t g = NULL;
     cudaGraphExec_t x = NULL;

@@ -30,6 +30,7 @@ bool rt_sync(rt_device *dev, char *why, size_t why_bytes);
 bool rt_check(rt_device *dev, char *why, size_t why_bytes); /* errors so far, without waiting */
 void rt_memory(rt_device *dev, size_t *free_bytes, size_t *total_bytes);
 bool rt_record_begin(rt_device *dev);
+bool rt_recording(rt_device *dev); /* between begin and end */
 void *rt_record_end(rt_device *dev);
 bool rt_replay(rt_device *dev, void *recording);
 void rt_recording_free(rt_device *dev, void *recording);

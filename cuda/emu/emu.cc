@@ -398,6 +398,7 @@ bool rt_record_begin(rt_device *dev) {
     recording_now = new recording;
     return true;
 }
+bool rt_recording(rt_device *dev) { return recording_now != NULL; }
 void *rt_record_end(rt_device *dev) {
     recording *r = recording_now;
     recording_now = NULL;
