@@ -95,7 +95,7 @@ $(B)/libpare-cuda.so: $(CB)/libpare-cuda.so
 
 EMU_OBJ    := $(patsubst cuda/%.cu,$(B)/emu/%.o,$(filter-out cuda/rt.cu,$(CUDA_SRC))) $(B)/emu/emu.o
 EMU_SO     := $(B)/libpare-cuda-emu.so
-EMU_FLAGS  := -std=gnu++17 -O2 -g -fopenmp -ffp-contract=off -fno-strict-aliasing -fPIC -fvisibility=hidden -Wall -Wno-unused-parameter -Wno-unused-function \
+EMU_FLAGS  := -std=gnu++17 -O2 -g -fopenmp -ffp-contract=off -fno-strict-aliasing -fPIC -fvisibility=hidden -Wall -Wno-unused-parameter -Wno-unused-function -Wno-unknown-pragmas \
               -DPARE_EMU -Iinclude -I. -DPARE_BUILD_ID='"$(BUILD_ID)"'
 $(B)/emu/%.o: cuda/%.cu $(CUDA_HDR)
 	@mkdir -p $(@D)
