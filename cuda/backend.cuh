@@ -45,6 +45,10 @@ int64_t pare_cuda_span(const pare_tensor *t, int first, int last); /* product of
 bool pare_cuda_same_shape(const pare_tensor *a, const pare_tensor *b);
 bool pare_cuda_is_f32(const pare_tensor *t); /* and present */
 bool pare_cuda_is_i64(const pare_tensor *t);
+bool pare_cuda_is_index(const pare_tensor *t); /* i64 or i32, and present */
+bool pare_cuda_plain(const pare_tensor *t); /* present, elements of 1, 2, 4 or 8 bytes: copies may move single ones */
+/* Number i of operand k, which must have been given in host memory (call->host). */
+int64_t pare_cuda_host_index(const pare_op_call *c, int k, int64_t i);
 static inline int64_t pare_cuda_elems(const pare_tensor *t) { return pare_cuda_host->tensor_elems(t); }
 static inline int64_t pare_cuda_rows(const pare_tensor *t) { return pare_cuda_host->tensor_rows(t); }
 static inline int64_t pare_cuda_cols(const pare_tensor *t) { return pare_cuda_host->tensor_cols(t); }
@@ -60,6 +64,12 @@ typedef enum pare_cuda_type {
     PARE_CT_BOOL
 } pare_cuda_type;
 pare_cuda_type pare_cuda_type_of(const pare_qtype *qt);
+
+/* The largest unit, up to 16 bytes, in which `bytes` from p on can be moved: a power of two that divides both. */
+static inline size_t pare_cuda_unit(size_t bytes, const void *p) {
+    size_t bits = bytes | (size_t)(uintptr_t)p | 16;
+    return bits & (~bits + 1);
+}
 
 /* n / d rounded up */
 static inline int64_t pare_cuda_ceil(int64_t n, int64_t d) { return (n + d - 1) / d; }

@@ -54,5 +54,17 @@ pare_cuda_type pare_cuda_type_of(const pare_qtype *qt) {
 }
 bool pare_cuda_is_f32(const pare_tensor *t) { return t && pare_cuda_type_of(t->type) == PARE_CT_F32; }
 bool pare_cuda_is_i64(const pare_tensor *t) { return t && pare_cuda_type_of(t->type) == PARE_CT_I64; }
+bool pare_cuda_is_index(const pare_tensor *t) {
+    return t && (pare_cuda_type_of(t->type) == PARE_CT_I64 || pare_cuda_type_of(t->type) == PARE_CT_I32);
+}
+bool pare_cuda_plain(const pare_tensor *t) {
+    uint32_t size = t && t->type->block_elems == 1 ? t->type->block_bytes : 0;
+    return size == 1 || size == 2 || size == 4 || size == 8;
+}
+
+int64_t pare_cuda_host_index(const pare_op_call *c, int k, int64_t i) {
+    if (pare_cuda_is_i64(c->in[k])) return ((const int64_t *)c->host[k])[i];
+    return ((const int32_t *)c->host[k])[i];
+}
 
 size_t pare_cuda_no_workspace(const pare_cuda *dev, const pare_op_call *c) { return 0; }

@@ -145,6 +145,20 @@ __device__ __forceinline__ uint4 pare_load_stream(const void *p) { /* 16 bytes, 
 #endif
 }
 
+/* Four floats at a multiple of 16 bytes. */
+__device__ __forceinline__ float4 pare_load4(const float *p) {
+#ifdef PARE_EMU
+    if ((uintptr_t)p & 15) emu_fail("a load of 16 bytes at an address that is not a multiple of 16");
+#endif
+    return *(const float4 *)p;
+}
+__device__ __forceinline__ void pare_store4(float *p, float4 v) {
+#ifdef PARE_EMU
+    if ((uintptr_t)p & 15) emu_fail("a store of 16 bytes at an address that is not a multiple of 16");
+#endif
+    *(float4 *)p = v;
+}
+
 /* Copies of 4, 8 or 16 bytes from global to shared memory in the background; `have` of them are read (0 to all), the
  * rest of the destination becomes 0. Before sm_80 they are done at once. */
 template <int BYTES> __device__ __forceinline__ void pare_cp_async(void *shared, const void *global, int have = BYTES) {
