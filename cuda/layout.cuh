@@ -5,15 +5,16 @@
  * aligned 16-byte loads:
  *
  *   planes   low codes | high bits | scales; plane p of row r starts at base + plane[p] + r * row_bytes[p]
- *   slabs    256 columns; a row is padded to whole slabs with zero codes and zero scales, plane rows to 16 bytes
+ *   slabs    256 columns; a row is padded to whole slabs with zero bytes (activations are 0 there), plane rows to 16
+ *            bytes
  *   chunks   32 columns, eight to a slab
  *
  * Low plane, per chunk:   4 bits: 16 bytes, byte j = column j low nibble, column j + 16 high nibble (as q4_0)
- *                         2 bits: 8 bytes, byte t < 4 = columns 4t .. 4t+3, two bits each, first column lowest;
- *                                 byte 4 + t = columns 16+4t .. 16+4t+3
+ *                         2 bits: 8 bytes; byte i < 4, bits 2t and 2t+1 = column 4t + i; byte 4 + i = columns 16 + ..
  *                         8 bits: 32 signed bytes, column order
- * High plane, per chunk:  1 bit:  4 bytes, bit j = column j (as q5_0)
+ * High plane, per chunk:  1 bit:  4 bytes; byte i, bit t = column 4t + i, bit 4 + t = column 16 + 4t + i
  *                         2 bits: 8 bytes as the 2-bit low plane
+ * (so that one shift and one mask of a word give four neighbouring columns as bytes)
  * Scale plane, per slab:  what the format stores, in its own packing:
  *   q4_0 q5_0 q8_0 iq4_nl  8 x f16 d                      16      q4_1 q5_1  8 x (f16 d, f16 m)                  32
  *   mxfp4                  8 x e8m0                        8      q2_k       16 x (scale | min << 4), d, dmin    20
@@ -69,7 +70,8 @@ pare_cuda_weight pare_cuda_weight_view(const pare_tensor *w);
 /* Stored rows (host memory) into the device's order at out (host memory, pare_cuda_weight_bytes). equal: exactly */
 void pare_cuda_weight_pack(const pare_tensor *w, void *out);
 /* Packs piecewise through a host buffer and uploads. PARE_CUDA_FAULT=i (tests): the first scale of the i-th weight of a
- * device that has scales, counted from 0, is off by one code. */
+ * device that has scales, counted from 0, is off by one code (f16, bf16, e8m0: by the last bit of storage; f32: by that
+ * of bf16). */
 pare_status pare_cuda_weight_upload(pare_cuda *dev, void *dst, const pare_tensor *w, pare_diag *d);
 
 #endif
