@@ -33,10 +33,17 @@ pare_status pare_verify_devices(pare_verify_run *v, pare_diag *d) {
     }
 }
 
-/* Leaves *lm NULL when the architecture cannot be run. */
+static size_t stored_bytes(const pare_source *src) {
+    size_t sum = 0;
+    for (size_t i = 0; i < src->n_tensors; i++) sum += src->tensors[i].bytes;
+    return sum;
+}
+
+/* Leaves *lm NULL when the architecture cannot be run. The original is first on a device, and must not fill it. */
 static pare_status open_model(pare_verify_run *v, int column, pare_diag *d) {
     const pare_side *s = &v->side[column % 2];
     pare_lm_opts lo = {.backend = v->device[column / 2].backend, .act = s->act};
+    if (column % 2 == 0) lo.leave_bytes = stored_bytes(v->side[1].src);
     pare_diag why = {0};
     pare_status st = pare_lm_open(s->src, &lo, &v->lm[column], &why);
     if (st == PARE_ERR_UNSUPPORTED) {

@@ -53,8 +53,9 @@ void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_rou
     *call = (pare_op_call){.op = n->op, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .act = act};
     for (int k = 0; k < n->n_in; k++) {
         if (n->in[k] < 0) continue;
-        const pare_graph_value *v = &g->values[n->in[k]];
         call->in[k] = &p->values[n->in[k]];
+        if (!p->fallback) continue; /* the backend has host memory, and no use for it */
+        const pare_graph_value *v = &g->values[n->in[k]];
         if (v->kind == PARE_VALUE_WEIGHT) call->host[k] = v->tensor.data;
     }
     for (int k = 0; k < n->n_out; k++) call->out[k] = &p->values[n->out[k]];

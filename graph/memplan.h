@@ -43,7 +43,8 @@ static inline size_t pare_memplan_round(size_t bytes) {
 pare_status pare_memplan_make(const pare_graph *g, const int64_t sym[PARE_SYM_COUNT], const pare_memplan_on *on,
                               pare_memplan **out, pare_diag *d);
 void pare_memplan_free(pare_memplan **p);
-/* The call of node i over the plan's tensors (their data as it is now; host memory of constants; no workspace). */
+/* The call of node i over the plan's tensors (their data as it is now; host memory of constants, for a device; no
+ * workspace). */
 void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_round act, pare_op_call *call);
 
 #endif
