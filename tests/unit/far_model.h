@@ -157,6 +157,7 @@ static inline void close_both(session *cpu, session *dev) {
 
 static inline int reset(void **s) {
     memset(&far, 0, sizeof far);
+    pare_set_threads(1); /* workspaces, and so what a limit leaves, grow with threads */
     return 0;
 }
 

@@ -5,6 +5,8 @@
  * in the python steps. */
 #include "tiny.h"
 
+#include "far_device.h"
+
 #include <math.h>
 
 #include "core/threads.h"
@@ -142,35 +144,49 @@ static void batches_and_padding(void **s) {
     close_model(&m);
 }
 
-/* ---- a backend whose memory must be filled by uploads ---- */
-static size_t uploads;
-static pare_status far_upload(void *dev, void *dst, const void *src, size_t bytes) {
-    uploads++;
-    return memcpy(dst, src, bytes), PARE_OK;
-}
-
-static void on_a_device(void **s) {
-    pare_backend far = pare_backend_cpu;
-    far.name = "far";
-    far.host_memory = false;
-    far.upload = far_upload;
-    model a = open_model("llama", (pare_lm_opts){.capacity = 32}),
-          b = open_model("llama", (pare_lm_opts){.capacity = 32, .backend = &far});
+/* Steps and a window of a model on the far device, the CPU's numbers bit for bit. */
+static void on_device(const char *name, size_t limit, bool streamed, size_t fallbacks) {
+    far.limit = limit;
+    model a = open_model(name, (pare_lm_opts){.capacity = 32}),
+          b = open_model(name, (pare_lm_opts){.capacity = 32, .backend = &far_device});
     const float *x, *y;
     assert_int_equal(pare_lm_step(a.lm, ids, 9, 0, &x, NULL), PARE_OK);
     assert_int_equal(pare_lm_step(b.lm, ids, 9, 0, &y, NULL), PARE_OK);
     assert_memory_equal(x, y, 96 * 4);
-    size_t before = uploads;
-    assert_int_equal(pare_lm_step(a.lm, ids + 9, 1, 9, &x, NULL), PARE_OK);
-    assert_int_equal(pare_lm_step(b.lm, ids + 9, 1, 9, &y, NULL), PARE_OK);
-    assert_memory_equal(x, y, 96 * 4);
-    assert_int_equal(uploads - before, 4); /* ids, positions, past, length: weights stay there */
+    size_t weights = far.weights, uploads = far.uploads;
+    for (int64_t past = 9; past < 16; past++) {
+        assert_int_equal(pare_lm_step(a.lm, ids + past, 1, past, &x, NULL), PARE_OK);
+        assert_int_equal(pare_lm_step(b.lm, ids + past, 1, past, &y, NULL), PARE_OK);
+        assert_memory_equal(x, y, 96 * 4);
+    }
+    assert_int_equal(far.weights > weights, streamed);
+    assert_int_equal(pare_lm_streamed(b.lm), streamed);
+    assert_int_equal(pare_lm_fallbacks(b.lm, NULL), fallbacks);
+    if (!fallbacks) assert_int_equal(far.uploads - uploads, 7 * 4); /* ids, positions, past, length */
+    assert_int_equal(far.begun, streamed || fallbacks ? 0 : 1);
+    assert_int_equal(far.replays, streamed || fallbacks ? 0 : 6);
+    far.limit = 0; /* a second graph has weights of its own */
     float *p = window(&a, 20), *q = window(&b, 20);
     assert_memory_equal(p, q, 20 * 96 * 4);
     free(p);
     free(q);
     close_model(&a);
     close_model(&b);
+}
+
+static void on_a_device(void **s) {
+    pare_set_threads(1); /* workspaces, and so what the limit leaves, grow with threads */
+    static const char *const names[] = {"llama", "qwen2.gguf", "qwen3"};
+    for (int i = 0; i < 3; i++) {
+        memset(&far, 0, sizeof far);
+        on_device(names[i], 0, false, 0);
+    }
+    memset(&far, 0, sizeof far);
+    far.refuses[PARE_OP_RotaryEmbedding] = true;
+    on_device("llama", 0, false, 4); /* two a layer */
+    memset(&far, 0, sizeof far);
+    on_device("llama", 120000, true, 0);
+    pare_set_threads(0);
 }
 
 static void decoding_takes_no_memory(void **s) {
