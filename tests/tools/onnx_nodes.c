@@ -2,8 +2,9 @@
  *
  * Runs ONNX's node tests, as tests/py/onnx_nodes.py wrote them, through the CPU backend at every instruction level,
  * then once as a graph of one node (shape rules, planner, executor), and compares with the expected arrays (numpy's
- * allclose with ONNX's own tolerances; integers exactly). Prints one line per operator; exit 1 when a case fails or
- * nothing ran. usage: onnx_nodes FOLDER [NAME] */
+ * allclose with ONNX's own tolerances; integers exactly). With a device: through that backend and as a graph on it;
+ * what it does not support is skipped, by name. Prints one line per operator; exit 1 when a case fails or nothing ran.
+ * usage: onnx_nodes FOLDER [--device NAME] [TEST] */
 #include "core/alloc.h"
 #include "core/cpu_features.h"
 #include "core/op.h"
@@ -156,30 +157,70 @@ static bool same(test_case *t, int i, const void *got) {
     return true;
 }
 
-static bool run_case(test_case *t) {
+static const pare_backend *backend = &pare_backend_cpu;
+static void *device;
+
+static bool is_constant(const pare_tensor *x) { return x->ndim == 1 && x->type->kind == PARE_QK_INT; }
+
+/* The tensor in the device's memory, which is its own where the device computes in host memory. */
+static bool to_device(test_case *t, const pare_tensor *x, pare_tensor *out) {
+    *out = *x;
+    if (backend->host_memory) return true;
+    out->data = backend->alloc(device, pare_tensor_bytes(x));
+    if (out->data && backend->upload(device, out->data, x->data, pare_tensor_bytes(x)) == PARE_OK) return true;
+    snprintf(t->problem, sizeof t->problem, "%zu bytes cannot be put on the device", pare_tensor_bytes(x));
+    return false;
+}
+
+static bool from_device(test_case *t, const pare_tensor *on_device, pare_tensor *out) {
+    if (backend->host_memory) return true;
+    if (backend->download(device, out->data, on_device->data, pare_tensor_bytes(out)) == PARE_OK) return true;
+    snprintf(t->problem, sizeof t->problem, "the result cannot be fetched");
+    return false;
+}
+
+static bool call(test_case *t, pare_op_call *c) {
+    pare_diag d = {0};
+    c->workspace_bytes = backend->workspace_bytes(device, c);
+    c->workspace = backend->alloc(device, c->workspace_bytes);
+    bool ok = c->workspace && backend->run(device, c, &d) == PARE_OK;
+    if (!ok) snprintf(t->problem, sizeof t->problem, "%s", c->workspace ? d.text : "no memory for the workspace");
+    if (backend->sync(device) != PARE_OK && ok)
+        snprintf(t->problem, sizeof t->problem, "the device failed"), ok = false;
+    backend->release(device, c->workspace);
+    return ok;
+}
+
+typedef enum verdict { FAILED, PASSED, REFUSED } verdict;
+
+static verdict run_case(test_case *t) {
     pare_op_call c = {.op = (pare_op)t->op, .attr = &t->attr, .n_in = t->n_in, .n_out = t->n_out};
-    pare_tensor out[PARE_OP_MAX_OUT];
-    for (int i = 0; i < t->n_in; i++) c.in[i] = t->has_in[i] ? &t->in[i] : NULL;
-    for (int i = 0; i < t->n_out; i++) {
+    pare_tensor in[PARE_OP_MAX_IN] = {0}, out[PARE_OP_MAX_OUT] = {0}, got[PARE_OP_MAX_OUT] = {0};
+    bool ok = true;
+    for (int i = 0; ok && i < t->n_in; i++) {
+        if (!t->has_in[i]) continue;
+        ok = to_device(t, &t->in[i], &in[i]);
+        c.in[i] = &in[i], c.host[i] = is_constant(&in[i]) ? t->in[i].data : NULL;
+    }
+    for (int i = 0; ok && i < t->n_out; i++) {
         if (!t->has_out[i]) continue;
-        out[i] = t->want[i];
-        out[i].data = pare_malloc_aligned(pare_tensor_bytes(&out[i]) + 1);
-        memset(out[i].data, 0x7B, pare_tensor_bytes(&out[i]) + 1);
+        got[i] = t->want[i];
+        got[i].data = pare_malloc_aligned(pare_tensor_bytes(&got[i]) + 1);
+        memset(got[i].data, 0x7B, pare_tensor_bytes(&got[i]) + 1);
+        ok = to_device(t, &got[i], &out[i]);
         c.out[i] = &out[i];
     }
-    pare_diag d = {0};
-    bool ok = pare_backend_cpu.supports(NULL, &c);
-    if (!ok) snprintf(t->problem, sizeof t->problem, "not supported");
-    c.workspace_bytes = ok ? pare_backend_cpu.workspace_bytes(NULL, &c) : 0;
-    c.workspace = pare_malloc_aligned(c.workspace_bytes);
-    if (ok && pare_backend_cpu.run(NULL, &c, &d) != PARE_OK)
-        snprintf(t->problem, sizeof t->problem, "%s", d.text), ok = false;
+    bool refused = ok && !backend->supports(device, &c);
+    if (refused) snprintf(t->problem, sizeof t->problem, "not supported");
+    ok = ok && !refused && call(t, &c);
     for (int i = 0; ok && i < t->n_out; i++)
-        if (c.out[i]) ok = same(t, i, out[i].data);
-    for (int i = 0; i < t->n_out; i++)
-        if (c.out[i]) pare_free(out[i].data);
-    pare_free(c.workspace);
-    return ok;
+        if (c.out[i]) ok = from_device(t, &out[i], &got[i]) && same(t, i, got[i].data);
+    for (int i = 0; !backend->host_memory && i < t->n_in; i++) backend->release(device, in[i].data);
+    for (int i = 0; i < t->n_out; i++) {
+        if (!backend->host_memory) backend->release(device, out[i].data);
+        pare_free(got[i].data);
+    }
+    return refused ? REFUSED : ok ? PASSED : FAILED;
 }
 
 static bool same_result(test_case *t, int i, const pare_tensor *got) {
@@ -203,7 +244,7 @@ static bool run_as_graph(test_case *t) {
         const pare_tensor *x = &t->in[i];
         snprintf(name, sizeof name, "in%d", i);
         if (!t->has_in[i]) in[i] = PARE_NO_VALUE;
-        else if (x->ndim == 1 && x->type->kind == PARE_QK_INT) in[i] = pare_graph_weight(g, name, x);
+        else if (is_constant(x)) in[i] = pare_graph_weight(g, name, x);
         else {
             in[i] = pare_graph_input(g, name, x->type, x->ndim, x->shape);
             bind[n_bind++] = (pare_binding){in[i], x->data};
@@ -215,9 +256,14 @@ static bool run_as_graph(test_case *t) {
         pare_graph_mark_output(g, out[i]);
     }
     const int64_t sym[PARE_SYM_COUNT] = {1, 1, 1};
-    bool ok = pare_graph_status(g, &d) == PARE_OK && pare_exec_open(g, NULL, &e, &d) == PARE_OK &&
+    const pare_exec_opts opts = {.backend = backend};
+    bool ok = pare_graph_status(g, &d) == PARE_OK && pare_exec_open(g, &opts, &e, &d) == PARE_OK &&
               pare_exec_shape(e, sym, &d) == PARE_OK && pare_exec_run(e, -1, bind, n_bind, &d) == PARE_OK;
     if (!ok) snprintf(t->problem, sizeof t->problem, "as a graph: %s", d.text);
+    if (ok && pare_exec_fallbacks(e, NULL)) {
+        snprintf(t->problem, sizeof t->problem, "as a graph: it was left to the CPU");
+        ok = false;
+    }
     for (int i = 0; ok && i < t->n_out; i++)
         if (t->has_out[i]) ok = same_result(t, i, pare_exec_value(e, out[i]));
     pare_exec_close(&e);
@@ -229,14 +275,20 @@ static struct { int passed, failed, skipped; } tally[PARE_OP_COUNT];
 static uint32_t levels[3] = {0, PARE_CPU_AVX2, UINT32_MAX};
 
 static void finish_case(test_case *t) {
-    bool ok = !t->problem[0];
-    for (int k = 0; ok && k < 3; k++) {
-        pare_cpu_limit(levels[k]);
-        ok = run_case(t);
+    verdict v = t->problem[0] ? FAILED : PASSED;
+    for (int k = 0; v == PASSED && k < (backend->host_memory ? 3 : 1); k++) {
+        if (backend->host_memory) pare_cpu_limit(levels[k]);
+        v = run_case(t);
     }
-    ok = ok && run_as_graph(t);
-    if (ok) tally[t->op].passed++;
-    else tally[t->op].failed++, printf("FAILED %s (%s): %s\n", t->name, pare_cpu_name(pare_cpu_mask()), t->problem);
+    if (v == REFUSED && !backend->host_memory) {
+        tally[t->op].skipped++;
+        printf("skipped %s: not supported\n", t->name);
+    } else if (v == PASSED && run_as_graph(t)) tally[t->op].passed++;
+    else {
+        tally[t->op].failed++;
+        printf("FAILED %s (%s): %s\n", t->name, backend->host_memory ? pare_cpu_name(pare_cpu_mask()) : backend->name,
+               t->problem);
+    }
 }
 
 static void parse_line(char *line, test_case *t, char *bin, const char *only) {
@@ -275,15 +327,29 @@ static char *read_all(const char *folder, const char *file) {
     return p;
 }
 
+static bool open_device(const char *name) {
+    pare_diag d = {0};
+    if (pare_backend_find(name, &backend, &d) == PARE_OK && backend->open(&device, &d) == PARE_OK) return true;
+    fprintf(stderr, "%s: %s\n", name, d.text);
+    return false;
+}
+
 int main(int argc, char **argv) {
-    if (argc < 2) return fprintf(stderr, "usage: onnx_nodes FOLDER [NAME]\n"), 2;
-    char *txt = read_all(argv[1], "cases.txt"), *bin = read_all(argv[1], "cases.bin");
-    if (!txt || !bin) return fprintf(stderr, "%s: no cases.txt and cases.bin\n", argv[1]), 2;
+    const char *folder = NULL, *only = NULL, *name = "cpu";
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--device") == 0 && i + 1 < argc) name = argv[++i];
+        else if (!folder) folder = argv[i];
+        else only = argv[i];
+    }
+    if (!folder) return fprintf(stderr, "usage: onnx_nodes FOLDER [--device NAME] [TEST]\n"), 2;
+    if (!open_device(name)) return 2;
+    char *txt = read_all(folder, "cases.txt"), *bin = read_all(folder, "cases.bin");
+    if (!txt || !bin) return fprintf(stderr, "%s: no cases.txt and cases.bin\n", folder), 2;
     test_case t = {0};
     for (char *line = txt, *next; *line; line = next) {
         next = line + strcspn(line, "\n");
         if (*next) *next++ = 0;
-        parse_line(line, &t, bin, argc > 2 ? argv[2] : NULL);
+        parse_line(line, &t, bin, only);
     }
     int passed = 0, failed = 0, skipped = 0;
     for (int i = 0; i < PARE_OP_COUNT; i++) {
@@ -292,6 +358,7 @@ int main(int argc, char **argv) {
         passed += tally[i].passed, failed += tally[i].failed, skipped += tally[i].skipped;
     }
     printf("ONNX node tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped);
+    backend->close(device);
     pare_free(txt);
     pare_free(bin);
     return failed || !passed;
