@@ -82,6 +82,10 @@ __device__ __forceinline__ uint16_t pare_f2bf(float f) { /* to nearest even */
 __device__ __forceinline__ uint32_t pare_f2h2(float low, float high) { /* a pair of f16 */
 #ifdef PARE_EMU
     return pare_f2h(low) | (uint32_t)pare_f2h(high) << 16;
+#elif __CUDA_ARCH__ >= 800
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
 #else
     uint32_t r;
     asm("{.reg .f16 a, b;\n cvt.rn.f16.f32 a, %1;\n cvt.rn.f16.f32 b, %2;\n mov.b32 %0, {a, b};}"
@@ -116,6 +120,19 @@ PARE_HALF2_OP(pare_hadd2, "add.rn", x + y)
 PARE_HALF2_OP(pare_hsub2, "sub.rn", x - y)
 PARE_HALF2_OP(pare_hmul2, "mul.rn", x *y)
 #undef PARE_HALF2_OP
+
+/* ---- arithmetic ---- */
+
+/* 2^x, 2 ulp; results below the normal numbers may be 0. */
+__device__ __forceinline__ float pare_exp2(float x) {
+#ifdef PARE_EMU
+    return exp2f(x);
+#else
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+#endif
+}
 
 /* ---- bits ---- */
 

@@ -47,6 +47,37 @@ static inline float emu_bf16_value(uint32_t r, int i) { return pare_bf2f((uint16
 static inline int32_t emu_s8_value(uint32_t r, int i) { return (int8_t)(r >> 8 * i); }
 #endif
 
+/* Four 8 x 8 matrices of 16-bit numbers from shared memory: lane 8 i + r gives the address of row r of matrix i (16
+ * bytes, aligned); v[i] of lane 4 g + t gets row g, columns 2t, 2t+1 of matrix i. TRANS: rows 2t, 2t+1 of column g. */
+template <bool TRANS> __device__ __forceinline__ void pare_ldmatrix4(uint32_t (&v)[4], const void *row) {
+#ifdef PARE_EMU
+    if ((uintptr_t)row & 15) emu_fail("ldmatrix at an address that is not a multiple of 16");
+    emu_collect(32, 0xffffffffu, TRANS ? "ldmatrix.trans" : "ldmatrix", &row, v, [](emu_lanes *l) {
+        for (int lane = 0; lane < 32; lane++)
+            for (int i = 0; i < 4; i++) {
+                uint32_t both = 0;
+                for (int e = 0; e < 2; e++) {
+                    int r = TRANS ? lane % 4 * 2 + e : lane / 4, c = TRANS ? lane / 4 : lane % 4 * 2 + e;
+                    both |= (uint32_t)(*(const uint16_t *const *)l->in[8 * i + r])[c] << 16 * e;
+                }
+                ((uint32_t *)l->out[lane])[i] = both;
+            }
+    });
+#else
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
+    if (TRANS)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+                     : "r"(at)
+                     : "memory");
+#endif
+}
+
 __device__ __forceinline__ void pare_mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #ifdef PARE_EMU
     emu_mma<float, emu_half_value, 2>(c, a, b);

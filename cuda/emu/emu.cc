@@ -340,7 +340,8 @@ const char *rt_describe(int i, char *why, size_t why_bytes) {
 }
 bool rt_open(rt_device *dev, char *why, size_t why_bytes) {
     const char *arch = getenv("PARE_EMU_ARCH");
-    *dev = rt_device{arch ? atoi(arch) : 90, 4, 227u << 10, NULL};
+    int n = arch ? atoi(arch) : 90;
+    *dev = rt_device{n, 4, (n < 80 ? 64u : n == 80 ? 163u : n < 90 ? 99u : 227u) << 10, NULL};
     return true;
 }
 void rt_close(rt_device *dev) {}
