@@ -80,7 +80,10 @@ CUDA_FLAGS := -std=c++17 -O3 -lineinfo -fmad=false -Iinclude -I. -DPARE_BUILD_ID
 CUDA_SO    := $(if $(NVCC),$(B)/libpare-cuda.so)
 all: $(CUDA_SO)
 
-$(CB)/%_sm90.o: CUDA_GEN := $(if $(filter 90a,$(CUDA_ARCHS)),-gencode arch=compute_90a,code=sm_90a,-gencode arch=compute_90,code=compute_90)
+# Hopper's own kernels; without 90a among the targets they are empty and never launched.
+SM90_GEN   := -DPARE_SM90A -gencode arch=compute_90a,code=sm_90a
+SM90_NONE  := -gencode arch=compute_90,code=compute_90
+$(CB)/%_sm90.o: CUDA_GEN := $(if $(filter 90a,$(CUDA_ARCHS)),$(SM90_GEN),$(SM90_NONE))
 $(CB)/%.o: cuda/%.cu $(CUDA_HDR)
 	@mkdir -p $(@D)
 	@echo "  nvcc  $<"

@@ -120,6 +120,20 @@ PARE_HALF2_OP(pare_hadd2, "add.rn", x + y)
 PARE_HALF2_OP(pare_hsub2, "sub.rn", x - y)
 PARE_HALF2_OP(pare_hmul2, "mul.rn", x *y)
 #undef PARE_HALF2_OP
+__device__ __forceinline__ uint32_t pare_hfma2(uint32_t a, uint32_t b, uint32_t c) { /* a * b + c, rounded once */
+#ifdef PARE_EMU
+    uint32_t r = 0;
+    for (int i = 0; i < 2; i++) { /* f16 products are exact in f32; a sum that is not is nowhere near f16's ties */
+        float x = pare_h2f((uint16_t)(a >> 16 * i)) * pare_h2f((uint16_t)(b >> 16 * i));
+        r |= (uint32_t)pare_f2h(x + pare_h2f((uint16_t)(c >> 16 * i))) << 16 * i;
+    }
+    return r;
+#else
+    uint32_t r;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+    return r;
+#endif
+}
 
 /* ---- arithmetic ---- */
 
@@ -211,6 +225,7 @@ __device__ __forceinline__ void pare_cp_async_commit(void) {
 template <int LEFT> __device__ __forceinline__ void pare_cp_async_wait(void) {
 #ifdef PARE_EMU
     emu_async_wait(0, LEFT);
+    emu_here->flags |= EMU_UNSEEN;
 #elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 #endif

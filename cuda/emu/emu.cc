@@ -150,7 +150,7 @@ void prepare(block *b, dim3 grid, dim3 dim, uint3 bid, size_t dynamic) {
     for (int i = 0; i < b->n; i++) {
         fiber *f = &b->fibers[(size_t)i];
         unsigned u = (unsigned)i;
-        f->place = emu_place{{u % dim.x, u / dim.x % dim.y, u / dim.x / dim.y}, bid, dim, grid, u};
+        f->place = emu_place{{u % dim.x, u / dim.x % dim.y, u / dim.x / dim.y}, bid, dim, grid, u, 0};
         f->async[0] = f->async[1] = queue{};
         void **top =
             (void **)(f->stack + STACK_BYTES) - 3; /* the stack at a function's first instruction is 8 past 16 */
@@ -306,8 +306,20 @@ void emu_collect(int lanes, uint32_t mask, const char *kind, const void *in, voi
 /* ---- asynchronous work ---- */
 
 void emu_async(std::function<void()> work, int q) {
-    if (emu_coin()) work();
-    else here->fibers[(size_t)here->current].async[q].open.work.push_back(std::move(work));
+    queue *a = &here->fibers[(size_t)here->current].async[q];
+    if (!emu_coin()) {
+        a->open.work.push_back(std::move(work));
+        return;
+    }
+    if (q == 1) { /* what was issued before comes first; the groups stay, empty */
+        for (group &g : a->groups) {
+            for (auto &w : g.work) w();
+            g.work.clear();
+        }
+        for (auto &w : a->open.work) w();
+        a->open.work.clear();
+    }
+    work();
 }
 void emu_async_commit(int q) {
     queue *a = &here->fibers[(size_t)here->current].async[q];

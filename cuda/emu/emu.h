@@ -64,7 +64,10 @@ struct emu_place {
     uint3 tid, bid;
     dim3 block, grid;
     unsigned linear; /* index in the block: x fastest */
+    unsigned flags;  /* EMU_FENCED, EMU_UNSEEN: what wrappers check about the order of their calls */
 };
+#define EMU_FENCED 1u /* wgmma.fence since the last wait */
+#define EMU_UNSEEN 2u /* cp.async has landed, not yet fenced for wgmma */
 extern thread_local emu_place *emu_here;
 #define threadIdx (emu_here->tid)
 #define blockIdx  (emu_here->bid)
@@ -90,8 +93,9 @@ struct emu_lanes {
     void *out[128];
 };
 void emu_collect(int lanes, uint32_t mask, const char *kind, const void *in, void *out, void (*fn)(emu_lanes *v));
-/* Work that takes effect now or at the wait that covers it. */
-void emu_async(std::function<void()> work, int queue); /* queue 0: cp.async of this thread, 1: wgmma of the warpgroup */
+/* Work that takes effect now or at the wait that covers it. Queue 0: cp.async of this thread, in any order; 1: this
+ * thread's part of wgmma, in order. */
+void emu_async(std::function<void()> work, int queue);
 void emu_async_commit(int queue);
 void emu_async_wait(int queue, int pending); /* all but the last `pending` groups are done on return */
 void emu_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
