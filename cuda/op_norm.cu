@@ -173,6 +173,9 @@ static bool is_vector(const pare_tensor *t) {
 bool pare_cuda_norm_supports(const pare_cuda *dev, const pare_op_call *c) {
     for (int i = 0; i < c->n_out; i++)
         if (c->out[i] && !pare_cuda_is_f32(c->out[i])) return false;
+    const pare_attr_norm *attr = (const pare_attr_norm *)c->attr;
+    int axis = pare_cuda_axis(attr ? attr->axis : -1, c->in[0]->ndim);
+    if (axis >= 0 && pare_cuda_span(c->in[0], axis, c->in[0]->ndim) > 1 << 24) return false; /* counted in f32 */
     return pare_cuda_is_f32(c->in[0]) && is_vector(c->in[1]) && (c->n_in < 3 || !c->in[2] || is_vector(c->in[2]));
 }
 
@@ -234,7 +237,6 @@ pare_status pare_cuda_norm_run(pare_cuda *dev, const pare_op_call *c, pare_diag 
     bool fused = per_element(scale, x, axis) && per_element(bias, x, axis);
     if (!fused && (!strides(scale, y, w.scale) || !strides(bias, y, w.bias)))
         return pare_cuda_fail(c, d, "scale or bias does not broadcast to the input");
-    if (a.n > 1 << 24) return pare_cuda_fail(c, d, "rows of more than 2^24 numbers");
     if (!a.rows || !a.n) return PARE_OK;
     a.scale = vector_of(fused ? scale : NULL), a.bias = vector_of(fused ? bias : NULL);
     launch_rows(dev, a, c->op == PARE_OP_LayerNormalization);

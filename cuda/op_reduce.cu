@@ -23,12 +23,13 @@ typedef struct mean_args {
 
 static __device__ __forceinline__ int64_t offset(const dims &w, int64_t i) {
     int64_t at = 0;
-    for (int k = 0; k < w.n; k++) {
+    if (!w.n) return 0;
+    for (int k = 0; k < w.n - 1; k++) {
         int64_t rest = i / w.dim[k];
         at += (i - rest * w.dim[k]) * w.stride[k];
         i = rest;
     }
-    return at;
+    return at + i * w.stride[w.n - 1];
 }
 
 __global__ void __launch_bounds__(1024) mean_row_kernel(mean_args a) {
