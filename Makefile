@@ -123,6 +123,13 @@ $(B)/tests/tools/%: tests/tools/%.c $(LIBA)
 	@echo "  test  $*"
 	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP $< -o $@ $(LIBA) $(LIBS)
 
+# What a bare machine with a GPU can build: no package but libc, libm, OpenMP.
+DEV_OBJ := $(patsubst %.c,$(B)/%.o,$(filter-out quant/plan.c,$(wildcard core/*.c cpu/*.c quant/*.c graph/*.c)))
+PARITY  := $(patsubst tests/tools/%.c,$(B)/tests/tools/%.o,$(wildcard tests/tools/parity_*.c) tests/tools/device_parity.c)
+$(B)/tests/tools/device_parity: $(PARITY) $(DEV_OBJ)
+	@echo "  ld    $@"
+	$(Q)$(CC) $(OPT) -fopenmp $^ -o $@ -lm -ldl
+
 # A plug-in that tests load in the place of a GPU's; its copy of the library stays inside.
 $(B)/tests/tools/%.so: tests/tools/%.c $(LIBA)
 	@mkdir -p $(@D)
@@ -215,4 +222,4 @@ uninstall:
 clean:
 	rm -rf $(B)
 
--include $(LIBOBJ:.o=.d) $(TOOLS:%.c=$(B)/%.d) $(TESTS:=.d) $(REPLAY:=.d) $(FUZZ_OBJ:.o=.d)
+-include $(LIBOBJ:.o=.d) $(TOOLS:%.c=$(B)/%.d) $(TESTS:=.d) $(PARITY:.o=.d) $(REPLAY:=.d) $(FUZZ_OBJ:.o=.d)

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Products with stored weights: every storage format, every rounding of activations, every kernel of cuda/matmul.def,
+ * sizes around the tiles. Expectations are sums in double of what cpu/matmul.h and cuda/matmul.cuh say is multiplied;
+ * where scales are 1 the products are integers and must be exactly right. */
+#include "tests/tools/parity.h"
+
+#include "cpu/matmul_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef enum numbers { NORMAL, OUTLIERS, ZEROS, EQUAL, LARGE, TINY, NAN_ROW, INTEGER, N_NUMBERS } numbers;
+static const char *const numbers_text[] = {"normal", "outliers", "zeros", "equal", "large", "tiny", "NaN", "integers"};
+
+typedef struct problem {
+    const pare_qtype *qt;
+    int64_t m, n, k;
+    pare_act_round act;
+    pc_fill fill;
+    numbers x;
+    const char *kernel;
+    bool gemm;
+} problem;
+
+/* ---- activations ---- */
+
+static void fill_x(pc_run *r, const problem *q, float *x) {
+    pare_act_rule rule = pare_act_rule_for(q->qt, q->act);
+    /* f16 scales and f16 numbers end at 65504 */
+    bool narrow = rule == PARE_RULE_F16 || rule == PARE_RULE_Q8_0 || rule == PARE_RULE_Q8_1;
+    float size = q->x == LARGE ? (narrow ? 1e3f : 1e30f) : q->x == TINY ? 1e-30f : q->x == ZEROS ? 0.0f : 1.0f;
+    for (int64_t i = 0; i < q->m * q->k; i++) {
+        int64_t col = i % q->k;
+        if (q->x == INTEGER) {
+            x[i] = col % 32 == 0 ? (pare_rng_below(&r->rng, 2) ? 127.0f : -127.0f)
+                                 : (float)((int)pare_rng_below(&r->rng, 5) - 2);
+            continue;
+        }
+        x[i] = q->x == EQUAL ? 0.75f : size * pare_rng_normal(&r->rng);
+        if (q->x == OUTLIERS && pare_rng_below(&r->rng, 50) == 0) x[i] *= 1000.0f;
+    }
+    if (q->x == NAN_ROW) x[q->m / 2 * q->k + (int64_t)pare_rng_below(&r->rng, (uint64_t)q->k)] = NAN;
+    if (q->x == NORMAL && q->m > 2) memset(x + q->k, 0, (size_t)q->k * sizeof *x); /* a row of zeros among others */
+}
+
+/* A row as it meets the weights: r(x); for Q8_1 also what a minimum multiplies per column. */
+typedef struct acts {
+    double *x, *of_minimum;
+} acts;
+
+static void round_acts(pc_run *r, const problem *q, const float *x, acts *a) {
+    pare_act_rule rule = pare_act_rule_for(q->qt, q->act);
+    size_t k = (size_t)q->k, block = pare_act_block(rule, k);
+    float *f = pc_alloc(r, k * sizeof *f), *scale = pc_alloc(r, (k / 32 + 2) * sizeof *scale);
+    int8_t *codes = pc_alloc(r, k);
+    a->x = pc_alloc(r, (size_t)q->m * k * sizeof(double));
+    a->of_minimum = pc_alloc(r, (size_t)q->m * k * sizeof(double));
+    for (int64_t i = 0; i < q->m; i++) {
+        double *to = a->x + i * q->k, *min = a->of_minimum + i * q->k;
+        const float *from = x + i * q->k;
+        if (!block) {
+            pare_act_round_row(rule, from, k, f);
+            for (size_t j = 0; j < k; j++) to[j] = min[j] = (double)f[j];
+            continue;
+        }
+        pare_act_quant_ref(rule, from, k, codes, scale);
+        for (size_t j = 0; j < k; j++) to[j] = min[j] = (double)codes[j] * (double)scale[j / block];
+        if (rule != PARE_RULE_Q8_1) continue;
+        for (size_t b = 0; b < k; b += 32) { /* s = f16(amax / 127 * sum of codes), all of it in the first column */
+            float amax = 0;
+            int sum = 0;
+            for (size_t j = b; j < b + 32; j++) amax = fmaxf(amax, fabsf(from[j])), sum += codes[j], min[j] = 0;
+            min[b] = (double)pare_f16_to_f32(pare_f32_to_f16(amax / 127.0f * (float)sum));
+            if (isnan((double)scale[b / 32])) min[b] = NAN;
+        }
+    }
+}
+
+/* ---- expectations ---- */
+
+typedef struct limit {
+    double relative;
+    const char *text;
+} limit;
+
+static limit limit_of(const problem *q) {
+    switch (pare_act_rule_for(q->qt, q->act)) {
+    case PARE_RULE_F16: return (limit){0x1p-10, "2^-10 sum |x w|"};
+    case PARE_RULE_BF16: return (limit){0x1p-7, "2^-7 sum |x w|"};
+    case PARE_RULE_NONE: return (limit){2e-6, "2e-6 sum |x w|"};
+    default: return (limit){2e-6, "2e-6 sum |r(x) w|"};
+    }
+}
+
+/* Sums over k of one output; apart: code's share and minimum's are multiplied apart (int8 activations). */
+static void sum_of(const problem *q, const pc_parts *w, const double *x, const double *of_minimum, bool apart,
+                   double *want, double *mag) {
+    double s = 0, a = 0;
+    for (int64_t j = 0; j < q->k; j++) {
+        s += apart ? w->code[j] * x[j] + w->minimum[j] * of_minimum[j] : w->w[j] * x[j];
+        a += w->code ? fabs(w->code[j] * x[j]) + fabs(w->minimum[j]) * fmax(fabs(x[j]), fabs(of_minimum[j]))
+                     : fabs(w->w[j] * x[j]);
+    }
+    *want = s, *mag = a;
+}
+
+/* False when sums would leave the integers that f32 holds. */
+static bool expect(pc_run *r, pc_case *c, const problem *q, const float *x) {
+    acts a;
+    limit lim = limit_of(q);
+    pc_parts w = pc_parts_new(r, &c->in[1]);
+    bool apart = w.code && pare_act_block(pare_act_rule_for(q->qt, q->act), 1);
+    const pare_attr_gemm *g = &c->attr.gemm;
+    const float *bias = q->gemm ? c->in[2].data : NULL;
+    bool exact = q->x == INTEGER && !bias;
+    round_acts(r, q, x, &a);
+    pc_expect(r, c, 0, exact ? "exactly (integers)" : lim.text);
+    for (int64_t n = 0; n < q->n; n++) {
+        pc_parts_row(&c->in[1], n, &w);
+        for (int64_t i = 0; i < q->m; i++) {
+            double mag, *want = &c->want[0][i * q->n + n], *bound = &c->bound[0][i * q->n + n];
+            sum_of(q, &w, a.x + i * q->k, a.of_minimum + i * q->k, apart, want, &mag);
+            if (exact && mag >= 0x1p24) return false;
+            *bound = exact ? 0 : lim.relative * mag + 1e-42;
+            if (!bias) continue;
+            double product = (double)g->alpha * *want, add = (double)g->beta * (double)bias[n];
+            *want = product + add;
+            *bound = fabs((double)g->alpha) * *bound + 0x1p-23 * (fabs(product) + 2 * fabs(add));
+        }
+    }
+    return true;
+}
+
+static void one(pc_run *r, const problem *q) {
+    pc_case c;
+    pc_begin(r, &c, q->gemm ? PARE_OP_Gemm : PARE_OP_MatMul, "%s %s%s", q->qt->name, pare_act_name(q->act),
+             q->x == INTEGER ? " exact" : "");
+    pc_params(&c, "M=%lld N=%lld K=%lld x=%s weights=%d", (long long)q->m, (long long)q->n, (long long)q->k,
+              numbers_text[q->x], (int)q->fill);
+    c.kernel = q->kernel, c.act = q->act;
+    float *x = pc_in(r, &c, PC_INPUT, &pare_qtype_f32, PC_SHAPE(q->m, q->k));
+    void *w = pc_in(r, &c, PC_WEIGHT, q->qt, PC_SHAPE(q->n, q->k));
+    c.in[1].transposed = true;
+    pc_out(r, &c, &pare_qtype_f32, PC_SHAPE(q->m, q->n));
+    if (q->gemm) {
+        float *bias = pc_in(r, &c, PC_INPUT, &pare_qtype_f32, PC_SHAPE(q->n));
+        for (int64_t i = 0; i < q->n; i++) bias[i] = pare_rng_normal(&r->rng);
+        if (pare_rng_below(&r->rng, 2)) c.attr.gemm.alpha = 0.5f, c.attr.gemm.beta = -2.0f;
+    }
+    bool filled = pc_fill_rows(&r->rng, q->qt, w, q->n, q->k, q->fill);
+    if (!filled) filled = pc_fill_rows(&r->rng, q->qt, w, q->n, q->k, PC_RANDOM); /* read-only formats: no grid */
+    fill_x(r, q, x);
+    if (!filled) pc_failed(r, &c, "this test cannot fill rows of the format");
+    else if (!expect(r, &c, q, x)) pc_failed(r, &c, "this test's numbers are too large to be exact");
+    pc_do(r, &c);
+}
+
+/* ---- sizes ---- */
+
+static const int64_t sizes_m[] = {1, 2, 3, 5, 8, 9, 16, 17, 33, 64, 65, 130};
+static const int64_t sizes_n[] = {1, 7, 16, 31, 64, 65, 129, 136, 40};
+static const int64_t sizes_k[] = {32, 256, 96, 512, 288, 64, 544, 224};
+static const int64_t sizes_k256[] = {256, 512, 768};
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
+
+static int64_t a_k(pc_run *r, const pare_qtype *qt) {
+    if (qt->block_elems == 256) return pc_pick(r, sizes_k256, COUNT(sizes_k256));
+    if (qt->block_elems <= 1 && pare_rng_below(&r->rng, 3) == 0) return 1 + (int64_t)pare_rng_below(&r->rng, 400);
+    for (;;) {
+        int64_t k = pc_pick(r, sizes_k, COUNT(sizes_k));
+        if (pare_qtype_fits(qt, (size_t)k)) return k;
+    }
+}
+
+static const char *const kernels[] = {
+#define PARE_CUDA_MM(sym) #sym,
+#include "cuda/matmul.def"
+#undef PARE_CUDA_MM
+};
+
+/* Their names are their symbols without the prefix. */
+static const char *kernel_name(size_t i) { return kernels[i] + strlen("pare_cuda_mm_"); }
+
+/* A format through one kernel (or the backend's choice): `count` sizes, the adversarial numbers among them. */
+static void walk(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel, int count, int *turn) {
+    for (int i = 0; i < count; i++, ++*turn) {
+        problem q = {.qt = qt, .act = act, .kernel = kernel};
+        q.m = sizes_m[*turn % COUNT(sizes_m)], q.n = pc_pick(r, sizes_n, COUNT(sizes_n)), q.k = a_k(r, qt);
+        if (!r->full && q.m > 17 && q.n > 70) q.n = 31;
+        q.x = (numbers)(pare_rng_below(&r->rng, 2) ? (int)pare_rng_below(&r->rng, INTEGER) : NORMAL);
+        q.fill = (pc_fill)(pare_rng_below(&r->rng, PC_INTEGERS));
+        one(r, &q);
+    }
+}
+
+static void exact(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel, int count, int *turn) {
+    bool integers = qt->kind == PARE_QK_BLOCK || qt->kind == PARE_QK_GROUP;
+    if (!integers || strcmp(qt->name, "q8_k") == 0) return;
+    for (int i = 0; i < count; i++, ++*turn) {
+        problem q = {.qt = qt, .act = act, .kernel = kernel, .x = INTEGER, .fill = PC_INTEGERS};
+        q.m = sizes_m[*turn % COUNT(sizes_m)], q.n = pc_pick(r, sizes_n, COUNT(sizes_n));
+        q.k = qt->block_elems == 256 ? 256 : 32 * (1 + (int64_t)pare_rng_below(&r->rng, 9));
+        while (!pare_qtype_fits(qt, (size_t)q.k)) q.k += 32;
+        if (!r->full && q.m > 17 && q.n > 70) q.n = 31;
+        one(r, &q);
+    }
+}
+
+void pc_cases_products(pc_run *r) {
+    int turn = (int)(r->seed % COUNT(sizes_m)), per = r->full ? 2 * COUNT(sizes_m) : 1;
+    if (!pc_wants(r, PARE_OP_MatMul) && !pc_wants(r, PARE_OP_Gemm)) return;
+    for (size_t f = 0; f < pare_qtype_count(); f++) {
+        const pare_qtype *qt = pare_qtype_at(f);
+        if (!qt->decode) continue;
+        for (int act = 0; act < PARE_ACT_COUNT; act++) {
+            bool int8 = act == PARE_ACT_INT8_TOKEN || act == PARE_ACT_INT8_BLOCK;
+            if (pc_wants(r, PARE_OP_MatMul)) {
+                walk(r, qt, (pare_act_round)act, NULL, per, &turn);
+                if (int8) exact(r, qt, (pare_act_round)act, NULL, r->full ? COUNT(sizes_m) : 1, &turn);
+                for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
+                    if (r->full) walk(r, qt, (pare_act_round)act, kernel_name(k), COUNT(sizes_m), &turn);
+            }
+            if (!pc_wants(r, PARE_OP_Gemm) || (!r->full && f % 5 != (size_t)act)) continue;
+            problem q = {.qt = qt, .act = (pare_act_round)act, .m = pc_pick(r, sizes_m, 9), .n = 33, .gemm = true};
+            q.k = a_k(r, qt);
+            one(r, &q);
+        }
+    }
+}
