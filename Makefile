@@ -35,7 +35,7 @@ FUZZBIN := $(FUZZERS:tests/fuzz/%.c=$(B)/fuzz/%)
 
 Q := $(if $(filter 1,$(V)),,@)
 
-.PHONY: all emu demo check check-long check-peers bench fuzz fuzz-replay lint format install uninstall clean setup tests san help
+.PHONY: all emu demo check check-long check-peers bench bench-gpu fuzz fuzz-replay lint format install uninstall clean setup tests san help
 all: $(BIN) $(LIBSO)
 
 $(B)/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
@@ -111,6 +111,33 @@ $(EMU_SO): $(EMU_OBJ)
 	@echo "  ld    $@"
 	$(Q)g++ -shared -fopenmp $^ -o $@
 emu: $(EMU_SO)
+
+# ---- make bench-gpu: the CUDA objects and a table; needs a card, nvcc and gcc, and none of the project's libraries ----
+BENCH_GPU  := $(patsubst tests/gpu/%.cu,%,$(wildcard tests/gpu/*.cu))
+BENCH_HOST := $(patsubst %.c,$(B)/%.o,$(wildcard core/*.c) $(filter-out quant/plan.c,$(wildcard quant/*.c)))
+$(B)/bench-gpu.a: $(BENCH_HOST)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(CB)/tests/%.o: tests/gpu/%.cu tests/gpu/bench.cuh $(CUDA_HDR)
+	@mkdir -p $(@D)
+	@echo "  nvcc  $<"
+	$(Q)$(NVCC) $(CUDA_FLAGS) $(CUDA_GEN) -c $< -o $@
+$(CB)/bench-gpu: $(BENCH_GPU:%=$(CB)/tests/%.o) $(CUDA_OBJ) $(B)/bench-gpu.a
+	@echo "  ld    $@"
+	$(Q)$(NVCC) -cudart static -Xcompiler -fopenmp $^ -o $@ -ldl -lpthread -lrt -lm
+$(B)/emu/tests/%.o: tests/gpu/%.cu tests/gpu/bench.cuh $(CUDA_HDR)
+	@mkdir -p $(@D)
+	@echo "  emu   $<"
+	$(Q)g++ -x c++ $(EMU_FLAGS) $(CXXFLAGS) -c $< -o $@
+$(B)/emu/bench-gpu: $(BENCH_GPU:%=$(B)/emu/tests/%.o) $(EMU_OBJ) $(B)/bench-gpu.a
+	@echo "  ld    $@"
+	$(Q)g++ -fopenmp $^ -o $@ -ldl -lm
+# The card's own architecture, or Hopper's where there is none to ask.
+GPU_CAP  = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
+GPU_ARCH = $(if $(GPU_CAP),$(if $(filter 90,$(GPU_CAP)),90a,$(GPU_CAP)),90a)
+bench-gpu:
+	@[ -n "$(NVCC)" ] || { echo "bench-gpu: nvcc (the CUDA toolkit) is not here" >&2; exit 4; }
+	@arch=$(GPU_ARCH) && $(MAKE) --no-print-directory -j$$(nproc) CUDA_ARCHS=$$arch $(B)/cuda-$$arch/bench-gpu && \
+	    $(B)/cuda-$$arch/bench-gpu --out $(B)/bench-gpu.json
 
 $(B)/tests/%: tests/unit/%.c $(LIBA)
 	@mkdir -p $(@D)

@@ -45,6 +45,9 @@ typedef struct pare_cuda_mm_kernel {
     void (*run)(pare_cuda *dev, const pare_cuda_mm *p); /* launches only */
 } pare_cuda_mm_kernel;
 
+/* The first kernel that can do p, or the one that PARE_CUDA_MM names; NULL: none (cuda/op_matmul.cu). */
+const pare_cuda_mm_kernel *pare_cuda_mm_choose(const pare_cuda *dev, const pare_cuda_mm *p);
+
 #define PARE_CUDA_MM(sym) extern const pare_cuda_mm_kernel sym;
 #include "cuda/matmul.def"
 #undef PARE_CUDA_MM

@@ -31,7 +31,7 @@ static const pare_cuda_mm_kernel *const kernels[] = {
 #undef PARE_CUDA_MM
 };
 
-static const pare_cuda_mm_kernel *choose(const pare_cuda *dev, const pare_cuda_mm *p) {
+const pare_cuda_mm_kernel *pare_cuda_mm_choose(const pare_cuda *dev, const pare_cuda_mm *p) {
     const char *name = getenv("PARE_CUDA_MM");
     const pare_cuda_mm_kernel *best = NULL;
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
@@ -60,12 +60,12 @@ static bool can_multiply(const pare_cuda *dev, const pare_op_call *c, bool store
     if (!pare_cuda_is_f32(c->in[0]) || !pare_cuda_is_f32(c->out[0])) return false;
     if (!stored) return pare_cuda_is_f32(c->in[1]) && (!c->in[1]->transposed || c->in[1]->ndim == 2);
     pare_cuda_mm p = product_of(c, c->in[1], 1);
-    return choose(dev, &p) != NULL;
+    return pare_cuda_mm_choose(dev, &p) != NULL;
 }
 
 static size_t stored_workspace(const pare_cuda *dev, const pare_op_call *c, int64_t m) {
     pare_cuda_mm p = product_of(c, c->in[1], m);
-    const pare_cuda_mm_kernel *kernel = m > 0 ? choose(dev, &p) : NULL;
+    const pare_cuda_mm_kernel *kernel = m > 0 ? pare_cuda_mm_choose(dev, &p) : NULL;
     return kernel ? kernel->workspace(dev, &p) : 0;
 }
 
@@ -73,7 +73,7 @@ static pare_status multiply_stored(pare_cuda *dev, const pare_op_call *c, int64_
     pare_cuda_mm p = product_of(c, c->in[1], m);
     if (!p.m || !p.n) return PARE_OK;
     if (!p.k) return rt_zero(&dev->rt, p.y, (size_t)(p.m * p.n) * sizeof(float)) ? PARE_OK : pare_cuda_check(dev, c, d);
-    const pare_cuda_mm_kernel *kernel = choose(dev, &p);
+    const pare_cuda_mm_kernel *kernel = pare_cuda_mm_choose(dev, &p);
     if (!kernel) return pare_cuda_fail(c, d, "no kernel takes this product");
     kernel->run(dev, &p);
     return pare_cuda_check(dev, c, d);

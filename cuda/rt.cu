@@ -143,3 +143,17 @@ bool rt_replay(rt_device *dev, void *rec) {
     return cudaGraphLaunch((cudaGraphExec_t)rec, (cudaStream_t)dev->stream) == cudaSuccess;
 }
 void rt_recording_free(rt_device *dev, void *rec) { cudaGraphExecDestroy((cudaGraphExec_t)rec); }
+
+static cudaEvent_t timer[2];
+bool rt_time_start(rt_device *dev) {
+    for (int i = 0; i < 2; i++)
+        if (!timer[i] && cudaEventCreate(&timer[i]) != cudaSuccess) return false;
+    return cudaEventRecord(timer[0], (cudaStream_t)dev->stream) == cudaSuccess;
+}
+double rt_time_stop(rt_device *dev) {
+    float ms;
+    if (cudaEventRecord(timer[1], (cudaStream_t)dev->stream) != cudaSuccess ||
+        cudaEventSynchronize(timer[1]) != cudaSuccess || cudaEventElapsedTime(&ms, timer[0], timer[1]) != cudaSuccess)
+        return -1;
+    return ms * 1e-3;
+}

@@ -35,4 +35,8 @@ void *rt_record_end(rt_device *dev);
 bool rt_replay(rt_device *dev, void *recording);
 void rt_recording_free(rt_device *dev, void *recording);
 
+/* Time on the device between start and stop, in seconds; stop waits. < 0: could not be had. One at a time. */
+bool rt_time_start(rt_device *dev);
+double rt_time_stop(rt_device *dev);
+
 #endif

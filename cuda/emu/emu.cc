@@ -5,6 +5,7 @@
 
 #include "cuda/rt.cuh"
 
+#include <chrono>
 #include <mutex>
 #include <stdarg.h>
 #include <stdio.h>
@@ -422,3 +423,12 @@ bool rt_replay(rt_device *dev, void *rec) {
     return true;
 }
 void rt_recording_free(rt_device *dev, void *rec) { delete (recording *)rec; }
+
+static std::chrono::steady_clock::time_point timer;
+bool rt_time_start(rt_device *dev) {
+    timer = std::chrono::steady_clock::now();
+    return true;
+}
+double rt_time_stop(rt_device *dev) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - timer).count();
+}
