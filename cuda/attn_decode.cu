@@ -16,6 +16,16 @@ typedef struct place {
     int b, h, lane, lanes; /* lanes: of a row of values, a power of two */
 } place;
 
+/* What this warp reads next is asked for before it computes: keys (values) first .. first+15 of those below end. */
+template <bool VALUES>
+static __device__ __forceinline__ void fetch(const pare_cuda_attn &a, const place &at, int first, int end) {
+    int j = first + at.lane / 2, size = VALUES ? a.v.size : a.q.size;
+    if (j >= end) return;
+    const float *row = VALUES ? pare_attn_value(a, at.b, at.h, j) : pare_attn_key(a, at.b, at.h, j);
+#pragma unroll 1
+    for (int e = at.lane % 2 * 32; e < size; e += 64) pare_prefetch(row + e);
+}
+
 /* Scores of keys first .. first+15 to p[key * R + row]; those from `end` on repeat the last one's. */
 template <int R>
 static __device__ __forceinline__ void scores(const pare_cuda_attn &a, const place &at, const float *q, int first,
@@ -25,7 +35,7 @@ static __device__ __forceinline__ void scores(const pare_cuda_attn &a, const pla
     float acc[4][R] = {};
 #pragma unroll
     for (int c = 0; c < 4; c++) k[c] = pare_attn_key(a, at.b, at.h, min(first + 4 * g + c, end - 1));
-#pragma unroll 4
+#pragma unroll 2
     for (int e = 4 * s; e < d; e += 32) {
         float4 x[4];
 #pragma unroll
@@ -107,7 +117,7 @@ static __device__ __forceinline__ void add_values(const pare_cuda_attn &a, const
         for (int i = 0; i < NV; i++) o[r][i].x *= f, o[r][i].y *= f, o[r][i].z *= f, o[r][i].w *= f;
     }
     if (column >= a.v.size) return;
-#pragma unroll(NV == 1 ? 8 : 2)
+#pragma unroll(4 / NV)
     for (int j = at.lane / at.lanes; j < n; j += step) {
         const float *v = pare_attn_value(a, at.b, at.h, first + j) + column;
         float f[R];
@@ -179,7 +189,10 @@ template <int R> static __host__ __device__ int shared_floats(int d, int dv) {
 }
 
 template <int R, int NV>
-__global__ void __launch_bounds__(THREADS, 1) attn_decode_kernel(pare_cuda_attn a, int splits, int lanes, float *part) {
+__global__ void __launch_bounds__(THREADS, R == 8    ? 2
+                                           : NV == 2 ? 3
+                                                     : 4)
+    attn_decode_kernel(pare_cuda_attn a, int splits, int lanes, float *part) {
     PARE_DYNAMIC_SHARED(float, q);
     int d = a.q.size, dv = a.v.size, tid = (int)threadIdx.x, warp = tid / 32;
     int split = (int)(blockIdx.x % splits), pair = (int)(blockIdx.x / splits);
@@ -203,10 +216,12 @@ __global__ void __launch_bounds__(THREADS, 1) attn_decode_kernel(pare_cuda_attn 
     float4 o[R][NV] = {};
     __syncthreads();
     for (int first = from + warp * KEYS; first < to; first += WARPS * KEYS) {
+        fetch<true>(a, at, first, to);
         scores<R>(a, at, q, first, to, p);
         __syncwarp();
         soften<R>(a, &w, at.lane, first, p, keep);
         __syncwarp();
+        fetch<false>(a, at, first + WARPS * KEYS, to);
         add_values<R, NV>(a, at, first, min(KEYS, to - first), p, keep, o);
         __syncwarp();
     }

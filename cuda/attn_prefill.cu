@@ -120,13 +120,16 @@ static __device__ __forceinline__ void soften(const pare_cuda_attn &a, rows_stat
                                               int stride, float (&s)[KT / 8][4], float (&keep)[2]) {
     float top[2] = {w->m[0], w->m[1]};
     int at = first + 2 * ((int)threadIdx.x % 4);
+    bool plain = !a.mask && !(a.softcap > 0);
 #pragma unroll
     for (int n = 0; n < KT / 8; n++) {
         float f = band_factor(k, stride, n);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int j = at + 8 * n + i % 2, r = i / 2;
-            s[n][i] = j < w->see[r] ? pare_attn_masked(a, s[n][i] * (w->factor[r] * f), w->mask_row[r], j) : -INFINITY;
+            s[n][i] *= w->factor[r] * f;
+            if (j >= w->see[r]) s[n][i] = -INFINITY;
+            else if (!plain) s[n][i] = pare_attn_masked(a, s[n][i], w->mask_row[r], j);
             top[r] = fmaxf(top[r], s[n][i]);
         }
     }

@@ -190,6 +190,14 @@ __device__ __forceinline__ void pare_store4(float *p, float4 v) {
     *(float4 *)p = v;
 }
 
+__device__ __forceinline__ void pare_prefetch(const void *p) { /* the line around p to L2; p must be readable */
+#ifdef PARE_EMU
+    (void)*(const volatile char *)p;
+#else
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+#endif
+}
+
 /* Copies of 4, 8 or 16 bytes from global to shared memory in the background; `have` of them are read (0 to all), the
  * rest of the destination becomes 0. Before sm_80 they are done at once. */
 template <int BYTES> __device__ __forceinline__ void pare_cp_async(void *shared, const void *global, int have = BYTES) {
