@@ -94,8 +94,14 @@ __device__ __forceinline__ uint32_t pare_f2h2(float low, float high) { /* a pair
     return r;
 #endif
 }
-__device__ __forceinline__ uint32_t pare_f2bf2(float low, float high) {
+__device__ __forceinline__ uint32_t pare_f2bf2(float low, float high) { /* a pair of bf16 */
+#if !defined PARE_EMU && __CUDA_ARCH__ >= 800
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+#else
     return pare_f2bf(low) | (uint32_t)pare_f2bf(high) << 16;
+#endif
 }
 
 #ifdef PARE_EMU
@@ -161,6 +167,19 @@ __device__ __forceinline__ uint32_t pare_and_or(uint32_t a, uint32_t b, uint32_t
 #endif
 }
 
+/* Four bytes out of a (0-3) and b (4-7). pre: the selector's four low nibbles are below 8, which __byte_perm makes sure
+ * of with an instruction */
+__device__ __forceinline__ uint32_t pare_pick(uint32_t a, uint32_t b, uint32_t selector) {
+#ifdef PARE_EMU
+    if (selector & 0x8888) emu_fail("a selector of bytes has a nibble above 7: %x", selector);
+    return __byte_perm(a, b, selector);
+#else
+    uint32_t r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+    return r;
+#endif
+}
+
 /* ---- memory ---- */
 
 __device__ __forceinline__ uint4 pare_load_stream(const void *p) { /* 16 bytes, aligned, read once: do not keep in L1 */
@@ -195,6 +214,28 @@ __device__ __forceinline__ void pare_prefetch(const void *p) { /* the line aroun
     (void)*(const volatile char *)p;
 #else
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+#endif
+}
+
+/* The same for 8 and for 4 bytes. */
+__device__ __forceinline__ uint2 pare_load_stream2(const void *p) {
+#ifdef PARE_EMU
+    if ((uintptr_t)p & 7) emu_fail("a load of 8 bytes at an address that is not a multiple of 8");
+    return *(const uint2 *)p;
+#else
+    uint2 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+    return v;
+#endif
+}
+__device__ __forceinline__ uint32_t pare_load_stream1(const void *p) {
+#ifdef PARE_EMU
+    if ((uintptr_t)p & 3) emu_fail("a load of 4 bytes at an address that is not a multiple of 4");
+    return *(const uint32_t *)p;
+#else
+    uint32_t v;
+    asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(p));
+    return v;
 #endif
 }
 

@@ -47,10 +47,10 @@ __device__ __forceinline__ void pare_nibbles(const uint8_t *low, int t, uint32_t
 /* The same through a table of 16 signed bytes. Selectors count three bits, so each half of the table is asked and the
  * fourth bit chooses. */
 __device__ __forceinline__ void pare_looked_up(const uint8_t *low, int t, uint4 table, uint32_t &lo, uint32_t &hi) {
-    uint32_t v = ((const uint32_t *)low)[t], choose = 0x32103210u | (v & 0x88888888u) >> 1, r[2];
+    uint32_t v = ((const uint32_t *)low)[t], at = v & 0x77777777u, choose = 0x32103210u | (v & 0x88888888u) >> 1, r[2];
     for (int i = 0; i < 2; i++)
-        r[i] = __byte_perm(__byte_perm(table.x, table.y, v >> 16 * i), __byte_perm(table.z, table.w, v >> 16 * i),
-                           choose >> 16 * i);
+        r[i] = pare_pick(pare_pick(table.x, table.y, at >> 16 * i), pare_pick(table.z, table.w, at >> 16 * i),
+                         choose >> 16 * i);
     lo = __byte_perm(r[0], r[1], 0x6420), hi = __byte_perm(r[0], r[1], 0x7531);
 }
 
