@@ -12,8 +12,9 @@
  * Launch shapes depend on shapes alone (keys = the capacity of the cache), lengths are read on the device: a recording
  * replays with a longer past. A length outside 0 .. keys counts as the nearest of the two.
  *
- * equal: |y - exact| <= (2 (d + 32) S + keys / 4 + 64) 2^-24 max |v|, S = max over keys of scale sum_e |q_e k_e| plus
- * |mask|, over the keys that are seen; finite operands. The same call gives the same bits.
+ * equal: |y - exact| <= (2 (d + 32) S + keys / 4 + 64) 2^-24 V, S = max of scale sum_e |q_e k_e| plus |mask|, V = max
+ * |v|, both over the keys that are seen; keys of the same tile that are not seen count with 2^-13 of theirs (a power of
+ * two is shared by 8 rows). Finite operands. The same call gives the same bits.
  * paper: Dao 2023, FlashAttention-2; Dao et al. 2023, Flash-Decoding. */
 #ifndef PARE_CUDA_ATTENTION_CUH
 #define PARE_CUDA_ATTENTION_CUH

@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(THREADS, R == 8    ? 2
         __syncwarp();
         fetch<false>(a, at, first + WARPS * KEYS, to);
         add_values<R, NV>(a, at, first, min(KEYS, to - first), p, keep, o);
-        __syncwarp();
+        __syncwarp(); /* p is read before the next scores are written: their shuffles order no memory */
     }
     leave<R, NV>(at, w, dv, o, o_all + warp * R * dv, ml + 2 * warp * R);
     __syncthreads();
