@@ -217,7 +217,7 @@ __device__ __forceinline__ void pare_prefetch(const void *p) { /* the line aroun
 #endif
 }
 
-/* The same for 8 and for 4 bytes. */
+/* pare_load_stream for 8 and for 4 bytes. */
 __device__ __forceinline__ uint2 pare_load_stream2(const void *p) {
 #ifdef PARE_EMU
     if ((uintptr_t)p & 7) emu_fail("a load of 8 bytes at an address that is not a multiple of 8");

@@ -9,7 +9,8 @@
  * Blocks of eight warps stay for the whole product and keep x in shared memory. A warp takes eight rows, SPLIT warps
  * share them and take turns along k. Lanes: eight to a row and slab with a chunk each (formats of 8 bits: sixteen with
  * half a chunk), ROWS rows one after the other; SLABS slabs are under way while the last ones are multiplied. The first
- * are asked for before x is prepared. */
+ * are asked for before x is prepared. Two tokens have blocks of their own, which go through W side by side, so that the
+ * second one's reads are met by the L2 cache. */
 #ifndef PARE_CUDA_GEMV_CUH
 #define PARE_CUDA_GEMV_CUH
 
@@ -233,13 +234,13 @@ __device__ __forceinline__ void pare_gemv_store(float (&sum)[S::ROWS], const par
 }
 
 /* MULTIPLY(sum, stage, u, g, slab, digits, meta) adds one slab. */
-template <class F, int KIND, int RULE, auto MULTIPLY>
-__device__ __forceinline__ void pare_gemv_loop(const pare_gemv &g) {
+template <class F, int KIND, int RULE, auto MULTIPLY> __device__ __forceinline__ void pare_gemv_loop(pare_gemv &g) {
     typedef pare_gemv_shape<F, KIND> S;
     typedef pare_gemv_stage<F, S> stage;
     PARE_DYNAMIC_SHARED(uint32_t, digits);
     PARE_SHARED(float, red, 2 * PARE_GEMV_WARPS * PARE_GEMV_ROWS);
     uint32_t *meta = digits + g.w.slabs * S::DIGITS;
+    g.x += (int64_t)blockIdx.y * g.w.k, g.y += (int64_t)blockIdx.y * g.w.n;
     int warp = (int)threadIdx.x / 32, group = warp / g.split, turn = warp % g.split;
     int rows = PARE_GEMV_WARPS / g.split * PARE_GEMV_ROWS, step = g.split * S::SLABS;
     int tile = (int)blockIdx.x, slab = turn * S::SLABS, base = 0, parity = 0;
@@ -285,13 +286,13 @@ template <class F, int KIND> static inline size_t pare_gemv_shared(const pare_cu
 typedef struct pare_gemv_plan {
     int split, tiles, blocks;
 } pare_gemv_plan;
-pare_gemv_plan pare_gemv_plan_for(const pare_cuda *dev, int n, int slabs, int slabs_a_step, size_t shared);
+pare_gemv_plan pare_gemv_plan_for(const pare_cuda *dev, const pare_cuda_mm *p, int slabs_a_step, size_t shared);
 
 template <class F, int KIND, int RULE> static void pare_gemv_codes(pare_cuda *dev, const pare_cuda_mm *p) {
     size_t shared = pare_gemv_shared<F, KIND>(p->w);
-    pare_gemv_plan plan = pare_gemv_plan_for(dev, p->w.n, p->w.slabs, pare_gemv_shape<F, KIND>::SLABS, shared);
+    pare_gemv_plan plan = pare_gemv_plan_for(dev, p, pare_gemv_shape<F, KIND>::SLABS, shared);
     pare_gemv g = {p->w, p->x, p->y, p->rule, plan.split, plan.tiles};
-    pare_launch<pare_gemv_codes_kernel<F, KIND, RULE>>(dev->rt.stream, dim3((unsigned)plan.blocks),
+    pare_launch<pare_gemv_codes_kernel<F, KIND, RULE>>(dev->rt.stream, dim3((unsigned)plan.blocks, (unsigned)p->m),
                                                        32 * PARE_GEMV_WARPS, shared, g);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One token, formats of 32 columns (cuda/gemv.cuh). */
+ * One token or two, formats of 32 columns (cuda/gemv.cuh). */
 #include "cuda/gemv.cuh"
 
 bool pare_gemv_blocks(pare_cuda *dev, const pare_cuda_mm *p) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One token, grouped integers (cuda/gemv.cuh). Where products of code and scale are rounded to a 16-bit scale's type,
- * weights are made as the format's decode makes them and multiply x in f32; with f32 scales and under int8 rules codes
- * are multiplied. */
+ * One token or two, grouped integers (cuda/gemv.cuh). Where products of code and scale are rounded to a 16-bit scale's
+ * type, weights are made as the format's decode makes them and multiply x in f32; with f32 scales and under int8 rules
+ * codes are multiplied. */
 #include "cuda/gemv.cuh"
 
 /* Four bytes, stored + something, minus base (all of what code - zero is below, 1024 or 2^23 of the trick included),
@@ -73,10 +73,9 @@ template <class F> static void launch(pare_cuda *dev, const pare_cuda_mm *p) {
         return;
     }
     size_t shared = pare_gemv_shared<F, PARE_GEMV_FLOAT>(p->w);
-    pare_gemv_plan plan =
-        pare_gemv_plan_for(dev, p->w.n, p->w.slabs, pare_gemv_shape<F, PARE_GEMV_FLOAT>::SLABS, shared);
+    pare_gemv_plan plan = pare_gemv_plan_for(dev, p, pare_gemv_shape<F, PARE_GEMV_FLOAT>::SLABS, shared);
     pare_gemv g = {p->w, p->x, p->y, p->rule, plan.split, plan.tiles};
-    dim3 grid((unsigned)plan.blocks), block(32 * PARE_GEMV_WARPS);
+    dim3 grid((unsigned)plan.blocks, (unsigned)p->m), block(32 * PARE_GEMV_WARPS);
     if (p->w.scale_type == PARE_CT_BF16)
         pare_launch<gemv_values_kernel<F, true>>(dev->rt.stream, grid, block, shared, g);
     else pare_launch<gemv_values_kernel<F, false>>(dev->rt.stream, grid, block, shared, g);
