@@ -112,8 +112,8 @@ static bool write_json(const pc_run *r, const char *path, const char *device) {
         quoted(f, "case", w->label, ", ");
         quoted(f, "kernel", w->kernel, ", ");
         quoted(f, "equal", w->equal, ", ");
-        fprintf(f, "\"cases\": %d, \"failed\": %d, \"unsupported\": %d, \"of_bound\": %.6g}", w->cases, w->failed,
-                w->unsupported, w->worst < 1e30 ? w->worst : 1e30);
+        fprintf(f, "\"cases\": %d, \"failed\": %d, \"unsupported\": %d, \"of_bound\": %.6g, \"seconds\": %.3f}",
+                w->cases, w->failed, w->unsupported, w->worst < 1e30 ? w->worst : 1e30, w->seconds);
     }
     fprintf(f, "\n], \"failures\": [");
     for (size_t i = 0; i < r->n_fails; i++) {

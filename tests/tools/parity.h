@@ -60,6 +60,7 @@ typedef struct pc_row { /* of the table */
     const char *kernel, *equal;
     int cases, failed, unsupported;
     double worst; /* error / bound; 0 where bits are compared */
+    double seconds;
 } pc_row;
 
 typedef struct pc_fail {
@@ -127,9 +128,10 @@ typedef enum pc_fill {
 /* Rows of k columns of a format; false: this test knows no such format, or it has no such filling. */
 bool pc_fill_rows(pare_rng *rng, const pare_qtype *qt, void *rows, int64_t n, int64_t k, pc_fill fill);
 /* What the product sees of a row: w = exactly decoded values; integer formats also code * scale and minimum per column,
- * apart and unrounded. */
+ * apart and unrounded. Bounds are relative to the shares: asymmetric integers count from 0 or from the middle, as a
+ * kernel likes, so theirs is the larger of both. */
 typedef struct pc_parts {
-    double *w, *code, *minimum; /* k each; code NULL: not an integer format */
+    double *w, *code, *minimum, *code_share, *minimum_share; /* k each; code NULL: not an integer format */
 } pc_parts;
 pc_parts pc_parts_new(pc_run *r, const pare_tensor *w);
 void pc_parts_row(const pare_tensor *w, int64_t row, pc_parts *p);

@@ -99,7 +99,7 @@ static void sum_of(const problem *q, const pc_parts *w, const double *x, const d
     double s = 0, a = 0;
     for (int64_t j = 0; j < q->k; j++) {
         s += apart ? w->code[j] * x[j] + w->minimum[j] * of_minimum[j] : w->w[j] * x[j];
-        a += w->code ? fabs(w->code[j] * x[j]) + fabs(w->minimum[j]) * fmax(fabs(x[j]), fabs(of_minimum[j]))
+        a += w->code ? w->code_share[j] * fabs(x[j]) + w->minimum_share[j] * fmax(fabs(x[j]), fabs(of_minimum[j]))
                      : fabs(w->w[j] * x[j]);
     }
     *want = s, *mag = a;

@@ -5,9 +5,8 @@
  * runs must agree to the bit, and so must a recording that is replayed over other operands with a plain run. */
 #include "tests/tools/parity.h"
 
-#include "core/cpu_features.h"
+#include "core/log.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,11 +292,13 @@ void pc_do(pc_run *r, pc_case *c) {
     bool wanted = !r->only_label || strstr(c->label, r->only_label);
     if (wanted) {
         pc_row *row = pc_row_of(r, c);
+        double start = pare_now_s();
         row->cases++, r->n_done++;
         if (c->kernel) setenv("PARE_CUDA_MM", c->kernel, 1);
         else unsetenv("PARE_CUDA_MM");
         if (!r->list && !device_runs(r, c)) row->unsupported++;
         else if (!r->list) judge_case(r, c, row);
+        pc_row_of(r, c)->seconds += pare_now_s() - start;
     }
     for (size_t i = 0; i < r->n_blocks; i++) pare_free(r->blocks[i]);
     r->n_blocks = 0;

@@ -5,6 +5,7 @@
 
 #include "cpu/matmul_kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Where a block format keeps f16 numbers; the other bytes may be anything. */
@@ -95,7 +96,9 @@ pc_parts pc_parts_new(pc_run *r, const pare_tensor *w) {
     pare_i8_source s;
     size_t k = (size_t)pare_tensor_cols(w), bytes = k * sizeof(double);
     pc_parts p = {.w = pc_alloc(r, bytes)};
-    if (pare_i8_source_of(w, &s)) p.code = pc_alloc(r, bytes), p.minimum = pc_alloc(r, bytes);
+    if (!pare_i8_source_of(w, &s)) return p;
+    p.code = pc_alloc(r, bytes), p.minimum = pc_alloc(r, bytes);
+    p.code_share = pc_alloc(r, bytes), p.minimum_share = pc_alloc(r, bytes);
     return p;
 }
 
@@ -114,8 +117,13 @@ void pc_parts_row(const pare_tensor *w, int64_t row, pc_parts *p) {
         size_t n = k - at < PARE_I8_SLAB ? k - at : PARE_I8_SLAB;
         pare_mm_kernels()->expand(&s, from, at, n, &slab);
         for (size_t i = 0; i < n; i++) {
-            p->code[at + i] = (double)slab.scale[i / 16] * ((double)slab.codes[i] - s.offset);
-            p->minimum[at + i] = s.minima ? (double)slab.minimum[i / 16] : 0.0;
+            double scale = (double)slab.scale[i / 16], code = scale * ((double)slab.codes[i] - s.offset);
+            double minimum = s.minima ? (double)slab.minimum[i / 16] : 0.0, middle = 0;
+            if (w->type->int_format && w->type->int_format->asym)
+                middle = scale * (w->type->int_format->bits == 4 ? 8 : 128);
+            p->code[at + i] = code, p->minimum[at + i] = minimum;
+            p->code_share[at + i] = fmax(fabs(code), fabs(code - middle));
+            p->minimum_share[at + i] = fmax(fabs(minimum), fabs(minimum + middle));
         }
     }
 }
