@@ -2,13 +2,14 @@
  *
  * y = x W^T on the device, W in any storage format: the frame behind MatMul and Gemm with a stored operand
  * (cuda/op_matmul.cu) and the list of kernels (cuda/matmul.def). The first kernel of the list that can do a product
- * does it; PARE_CUDA_MM=NAME (tests, bench) names one that goes before all others where it can.
+ * does it; PARE_CUDA_MM=NAME (tests, bench) names one that goes before all others where it can, NAME! the only one.
  *
  * op:     y[i][n] = sum_k r(x[i][k]) * w[n][k], r = rounding of activations as cpu/act_quant.h says
  * shape:  w [N, K] stored rows, x [M, K] f32, y [M, N] f32, contiguous; M, N, K > 0
  * equal:  rule NONE: within 2e-6 * sum_k |x w| of the sum in double, where |w| counts a code's share and its minimum's
  *         apart; int8 rules: integer sums exactly, results within 2e-6 * sum |r(x) w|; rule F16 (and BF16): the weight
- *         may be rounded to that type as well: within 2^-10 (2^-7) * sum |x w| of the sum of r(x) w in double.
+ *         may be rounded to that type as well, and from code * scale rather than from what decoding makes of it: within
+ *         2^-10 (2^-7) * sum |x w| + sum |x (w - code * scale)| of the sum of r(x) w in double.
  *         The same bits in every run */
 #ifndef PARE_CUDA_MATMUL_CUH
 #define PARE_CUDA_MATMUL_CUH

@@ -33,10 +33,12 @@ static const pare_cuda_mm_kernel *const kernels[] = {
 
 const pare_cuda_mm_kernel *pare_cuda_mm_choose(const pare_cuda *dev, const pare_cuda_mm *p) {
     const char *name = getenv("PARE_CUDA_MM");
+    size_t n = name ? strcspn(name, "!") : 0;
     const pare_cuda_mm_kernel *best = NULL;
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
-        bool named = name && strcmp(name, kernels[i]->name) == 0;
-        if ((!best || named) && kernels[i]->can(dev, p)) best = kernels[i];
+        bool named = name && strlen(kernels[i]->name) == n && strncmp(name, kernels[i]->name, n) == 0;
+        bool other = best || (name && name[n]);
+        if ((!other || named) && kernels[i]->can(dev, p)) best = kernels[i];
     }
     return best;
 }
@@ -56,10 +58,10 @@ static pare_cuda_mm product_of(const pare_op_call *c, const pare_tensor *b, int6
 /* Stored as rows of the contracted dimension, effectively [N, K]. */
 static bool is_stored(const pare_tensor *b, bool trans_b) { return b->transposed != trans_b && b->ndim == 2; }
 
-static bool can_multiply(const pare_cuda *dev, const pare_op_call *c, bool stored) {
+static bool can_multiply(const pare_cuda *dev, const pare_op_call *c, bool stored, int64_t m) {
     if (!pare_cuda_is_f32(c->in[0]) || !pare_cuda_is_f32(c->out[0])) return false;
     if (!stored) return pare_cuda_is_f32(c->in[1]) && (!c->in[1]->transposed || c->in[1]->ndim == 2);
-    pare_cuda_mm p = product_of(c, c->in[1], 1);
+    pare_cuda_mm p = product_of(c, c->in[1], m > 0 ? m : 1);
     return pare_cuda_mm_choose(dev, &p) != NULL;
 }
 
@@ -107,7 +109,7 @@ static bool plan_batch(pare_cuda_gemm *g, const pare_tensor *a, const pare_tenso
 }
 
 bool pare_cuda_matmul_supports(const pare_cuda *dev, const pare_op_call *c) {
-    return can_multiply(dev, c, is_stored(c->in[1], false));
+    return can_multiply(dev, c, is_stored(c->in[1], false), pare_cuda_rows(c->in[0]));
 }
 size_t pare_cuda_matmul_workspace(const pare_cuda *dev, const pare_op_call *c) {
     return is_stored(c->in[1], false) ? stored_workspace(dev, c, pare_cuda_rows(c->in[0])) : 0;
@@ -142,7 +144,8 @@ static bool gemm_stored(const pare_op_call *c) {
 static const pare_tensor *bias_of(const pare_op_call *c) { return c->n_in > 2 ? c->in[2] : NULL; }
 
 bool pare_cuda_gemm_op_supports(const pare_cuda *dev, const pare_op_call *c) {
-    if (c->in[0]->ndim != 2 || c->in[1]->ndim != 2 || !can_multiply(dev, c, gemm_stored(c))) return false;
+    if (c->in[0]->ndim != 2 || c->in[1]->ndim != 2) return false;
+    if (!can_multiply(dev, c, gemm_stored(c), c->in[0]->shape[gemm_attr(c)->trans_a])) return false;
     if (!bias_of(c)) return true;
     pare_cuda_type t = pare_cuda_type_of(bias_of(c)->type);
     return t == PARE_CT_F32 || t == PARE_CT_F16 || t == PARE_CT_BF16;

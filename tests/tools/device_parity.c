@@ -14,6 +14,7 @@
 static const char usage[] =
     "usage: device_parity [options]\n"
     "  --op NAME      this operator alone      --label TEXT  rows whose label has TEXT alone\n"
+    "  --kernel NAME  products through this kernel of cuda/matmul.def alone\n"
     "  --full         every size and kernel    --quick       a choice of them (default)\n"
     "  --seed N       of the numbers (1)       --list        the rows and how many cases each has, nothing is run\n"
     "  --json FILE    all rows and failures    --device NAME backend (cuda)\n";
@@ -38,6 +39,7 @@ static int parse(int argc, char **argv, pc_run *r, options *o) {
         else if (!value) return bad_use(a);
         else if (strcmp(a, "--op") == 0) r->only_op = value, i++;
         else if (strcmp(a, "--label") == 0) r->only_label = value, i++;
+        else if (strcmp(a, "--kernel") == 0) r->only_kernel = value, i++;
         else if (strcmp(a, "--seed") == 0) r->seed = strtoull(value, NULL, 0), i++;
         else if (strcmp(a, "--json") == 0) o->json = value, i++;
         else if (strcmp(a, "--device") == 0) o->device = value, i++;
@@ -76,7 +78,7 @@ static bool missing(const pc_run *r) {
         for (size_t i = 0; i < r->n_rows; i++)
             if (r->rows[i].op == (pare_op)op) cases += r->rows[i].cases, unsupported += r->rows[i].unsupported;
         const char *name = pare_op_get((pare_op)op)->name;
-        if (!cases && !r->only_label) printf("%-20s has no cases here\n", name), covered = false;
+        if (!cases && !r->only_label && !r->only_kernel) printf("%-20s has no cases here\n", name), covered = false;
         else if (cases && unsupported == cases) printf("%-20s not on CUDA\n", name);
         else
             for (size_t i = 0; i < r->n_rows; i++) {

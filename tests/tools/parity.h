@@ -40,7 +40,7 @@ typedef struct pc_case {
     pare_op op;
     char label[40]; /* the table's second column: a format and a rounding, or what is special */
     char params[200];
-    const char *kernel; /* PARE_CUDA_MM, or NULL */
+    const char *kernel; /* the only matrix kernel allowed (PARE_CUDA_MM), or NULL */
     pc_attr attr;
     pare_act_round act;
     int n_in, n_out;
@@ -72,8 +72,9 @@ typedef struct pc_fail {
 typedef struct pc_run {
     const pare_backend *be;
     void *dev;
-    const char *only_op;    /* NULL: all */
-    const char *only_label; /* part of the label; NULL: all */
+    const char *only_op;     /* NULL: all */
+    const char *only_label;  /* part of the label; NULL: all */
+    const char *only_kernel; /* NULL: all, and the backend's own choice */
     bool full, list;
     uint64_t seed;
     pare_rng rng;
@@ -109,6 +110,8 @@ int64_t pc_pick(pc_run *r, const int64_t *list, int n);
 /* ---- running (parity_run.c) ---- */
 
 void pc_do(pc_run *r, pc_case *c);
+bool pc_supported(pc_run *r, const pc_case *c); /* by the device; shapes and kernel are enough */
+void pc_drop(pc_run *r);                        /* the case being built */
 PARE_PRINTF(3, 4) void pc_failed(pc_run *r, const pc_case *c, const char *fmt, ...);
 pc_row *pc_row_of(pc_run *r, const pc_case *c);
 

@@ -8,6 +8,7 @@
 #include "cpu/matmul_kernels.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef enum numbers { NORMAL, OUTLIERS, ZEROS, EQUAL, LARGE, TINY, NAN_ROW, INTEGER, N_NUMBERS } numbers;
@@ -82,27 +83,32 @@ static void round_acts(pc_run *r, const problem *q, const float *x, acts *a) {
 typedef struct limit {
     double relative;
     const char *text;
+    bool rounds; /* the weight may be rounded otherwise than decoding has it */
 } limit;
 
 static limit limit_of(const problem *q) {
     switch (pare_act_rule_for(q->qt, q->act)) {
-    case PARE_RULE_F16: return (limit){0x1p-10, "2^-10 sum |x w|"};
-    case PARE_RULE_BF16: return (limit){0x1p-7, "2^-7 sum |x w|"};
-    case PARE_RULE_NONE: return (limit){2e-6, "2e-6 sum |x w|"};
-    default: return (limit){2e-6, "2e-6 sum |r(x) w|"};
+    case PARE_RULE_F16: return (limit){0x1p-10, "2^-10 sum |x w|", true};
+    case PARE_RULE_BF16: return (limit){0x1p-7, "2^-7 sum |x w|", true};
+    case PARE_RULE_NONE: return (limit){2e-6, "2e-6 sum |x w|", false};
+    default: return (limit){2e-6, "2e-6 sum |r(x) w|", false};
     }
 }
 
-/* Sums over k of one output; apart: code's share and minimum's are multiplied apart (int8 activations). */
-static void sum_of(const problem *q, const pc_parts *w, const double *x, const double *of_minimum, bool apart,
-                   double *want, double *mag) {
-    double s = 0, a = 0;
+typedef struct sums {
+    double want, mag, left; /* left: |x| times what decoding rounds away of code * scale + minimum */
+} sums;
+
+/* Over k, for one output; apart: code's share and minimum's are multiplied apart (int8 activations). */
+static sums sum_of(const problem *q, const pc_parts *w, const double *x, const double *of_minimum, bool apart) {
+    sums s = {0, 0, 0};
     for (int64_t j = 0; j < q->k; j++) {
-        s += apart ? w->code[j] * x[j] + w->minimum[j] * of_minimum[j] : w->w[j] * x[j];
-        a += w->code ? w->code_share[j] * fabs(x[j]) + w->minimum_share[j] * fmax(fabs(x[j]), fabs(of_minimum[j]))
-                     : fabs(w->w[j] * x[j]);
+        s.want += apart ? w->code[j] * x[j] + w->minimum[j] * of_minimum[j] : w->w[j] * x[j];
+        s.mag += w->code ? w->code_share[j] * fabs(x[j]) + w->minimum_share[j] * fmax(fabs(x[j]), fabs(of_minimum[j]))
+                         : fabs(w->w[j] * x[j]);
+        if (w->code) s.left += fabs(x[j]) * fabs(w->w[j] - w->code[j] - w->minimum[j]);
     }
-    *want = s, *mag = a;
+    return s;
 }
 
 /* False when sums would leave the integers that f32 holds. */
@@ -119,10 +125,11 @@ static bool expect(pc_run *r, pc_case *c, const problem *q, const float *x) {
     for (int64_t n = 0; n < q->n; n++) {
         pc_parts_row(&c->in[1], n, &w);
         for (int64_t i = 0; i < q->m; i++) {
-            double mag, *want = &c->want[0][i * q->n + n], *bound = &c->bound[0][i * q->n + n];
-            sum_of(q, &w, a.x + i * q->k, a.of_minimum + i * q->k, apart, want, &mag);
-            if (exact && mag >= 0x1p24) return false;
-            *bound = exact ? 0 : lim.relative * mag + 1e-42;
+            double *want = &c->want[0][i * q->n + n], *bound = &c->bound[0][i * q->n + n];
+            sums s = sum_of(q, &w, a.x + i * q->k, a.of_minimum + i * q->k, apart);
+            *want = s.want;
+            if (exact && s.mag >= 0x1p24) return false;
+            *bound = exact ? 0 : lim.relative * s.mag + (lim.rounds ? s.left : 0) + 1e-42;
             if (!bias) continue;
             double product = (double)g->alpha * *want, add = (double)g->beta * (double)bias[n];
             *want = product + add;
@@ -132,24 +139,30 @@ static bool expect(pc_run *r, pc_case *c, const problem *q, const float *x) {
     return true;
 }
 
+/* The call without its numbers. */
+static float *set_up(pc_run *r, pc_case *c, const problem *q) {
+    pc_begin(r, c, q->gemm ? PARE_OP_Gemm : PARE_OP_MatMul, "%s %s%s", q->qt->name, pare_act_name(q->act),
+             q->x == INTEGER ? " exact" : "");
+    pc_params(c, "M=%lld N=%lld K=%lld x=%s weights=%d", (long long)q->m, (long long)q->n, (long long)q->k,
+              numbers_text[q->x], (int)q->fill);
+    c->kernel = q->kernel, c->act = q->act;
+    float *x = pc_in(r, c, PC_INPUT, &pare_qtype_f32, PC_SHAPE(q->m, q->k));
+    pc_in(r, c, PC_WEIGHT, q->qt, PC_SHAPE(q->n, q->k));
+    c->in[1].transposed = true;
+    pc_out(r, c, &pare_qtype_f32, PC_SHAPE(q->m, q->n));
+    return x;
+}
+
 static void one(pc_run *r, const problem *q) {
     pc_case c;
-    pc_begin(r, &c, q->gemm ? PARE_OP_Gemm : PARE_OP_MatMul, "%s %s%s", q->qt->name, pare_act_name(q->act),
-             q->x == INTEGER ? " exact" : "");
-    pc_params(&c, "M=%lld N=%lld K=%lld x=%s weights=%d", (long long)q->m, (long long)q->n, (long long)q->k,
-              numbers_text[q->x], (int)q->fill);
-    c.kernel = q->kernel, c.act = q->act;
-    float *x = pc_in(r, &c, PC_INPUT, &pare_qtype_f32, PC_SHAPE(q->m, q->k));
-    void *w = pc_in(r, &c, PC_WEIGHT, q->qt, PC_SHAPE(q->n, q->k));
-    c.in[1].transposed = true;
-    pc_out(r, &c, &pare_qtype_f32, PC_SHAPE(q->m, q->n));
+    float *x = set_up(r, &c, q);
     if (q->gemm) {
         float *bias = pc_in(r, &c, PC_INPUT, &pare_qtype_f32, PC_SHAPE(q->n));
         for (int64_t i = 0; i < q->n; i++) bias[i] = pare_rng_normal(&r->rng);
         if (pare_rng_below(&r->rng, 2)) c.attr.gemm.alpha = 0.5f, c.attr.gemm.beta = -2.0f;
     }
-    bool filled = pc_fill_rows(&r->rng, q->qt, w, q->n, q->k, q->fill);
-    if (!filled) filled = pc_fill_rows(&r->rng, q->qt, w, q->n, q->k, PC_RANDOM); /* read-only formats: no grid */
+    bool filled = pc_fill_rows(&r->rng, q->qt, c.in[1].data, q->n, q->k, q->fill);
+    if (!filled) filled = pc_fill_rows(&r->rng, q->qt, c.in[1].data, q->n, q->k, PC_RANDOM); /* no grid */
     fill_x(r, q, x);
     if (!filled) pc_failed(r, &c, "this test cannot fill rows of the format");
     else if (!expect(r, &c, q, x)) pc_failed(r, &c, "this test's numbers are too large to be exact");
@@ -163,6 +176,7 @@ static const int64_t sizes_n[] = {1, 7, 16, 31, 64, 65, 129, 136, 40};
 static const int64_t sizes_k[] = {32, 256, 96, 512, 288, 64, 544, 224};
 static const int64_t sizes_k256[] = {256, 512, 768};
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
+#define PAIRS    20 /* of format and rounding, per kernel, in the quick set */
 
 static int64_t a_k(pc_run *r, const pare_qtype *qt) {
     if (qt->block_elems == 256) return pc_pick(r, sizes_k256, COUNT(sizes_k256));
@@ -182,49 +196,108 @@ static const char *const kernels[] = {
 /* Their names are their symbols without the prefix. */
 static const char *kernel_name(size_t i) { return kernels[i] + strlen("pare_cuda_mm_"); }
 
-/* A format through one kernel (or the backend's choice): `count` sizes, the adversarial numbers among them. */
-static void walk(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel, int count, int *turn) {
-    for (int i = 0; i < count; i++, ++*turn) {
+static bool possible(pc_run *r, const problem *q) {
+    pc_case c;
+    set_up(r, &c, q);
+    bool can = pc_supported(r, &c);
+    pc_drop(r);
+    return can;
+}
+
+/* The number of tokens: any for the backend's own choice (kernel NULL); else the first that the kernel takes, from a
+ * random one on. False: it takes none. */
+static bool choose_m(pc_run *r, problem *q) {
+    size_t first = pare_rng_below(&r->rng, COUNT(sizes_m));
+    for (size_t k = 0; k < COUNT(sizes_m); k++) {
+        q->m = sizes_m[(first + k) % COUNT(sizes_m)];
+        if (!q->kernel || possible(r, q)) return true;
+    }
+    return false;
+}
+
+static void smaller(const pc_run *r, problem *q) {
+    if (!r->full && q->m > 17 && q->n > 70) q->n = 31;
+}
+
+/* `count` random sizes, the adversarial numbers among them. */
+static void walk(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel, int count) {
+    for (int i = 0; i < count; i++) {
         problem q = {.qt = qt, .act = act, .kernel = kernel};
-        q.m = sizes_m[*turn % COUNT(sizes_m)], q.n = pc_pick(r, sizes_n, COUNT(sizes_n)), q.k = a_k(r, qt);
-        if (!r->full && q.m > 17 && q.n > 70) q.n = 31;
+        q.n = pc_pick(r, sizes_n, COUNT(sizes_n)), q.k = a_k(r, qt);
         q.x = (numbers)(pare_rng_below(&r->rng, 2) ? (int)pare_rng_below(&r->rng, INTEGER) : NORMAL);
         q.fill = (pc_fill)(pare_rng_below(&r->rng, PC_INTEGERS));
+        /* hundreds of equal terms of one sign are rounded the same way each time: no sum in f32 keeps the bound */
+        if (q.x == EQUAL && q.fill == PC_EXTREME) q.fill = PC_RANDOM;
+        if (!choose_m(r, &q)) continue;
+        smaller(r, &q);
         one(r, &q);
     }
 }
 
-static void exact(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel, int count, int *turn) {
+/* Codes of any size, scales of 1. */
+static void exact(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel, int count) {
     bool integers = qt->kind == PARE_QK_BLOCK || qt->kind == PARE_QK_GROUP;
     if (!integers || strcmp(qt->name, "q8_k") == 0) return;
-    for (int i = 0; i < count; i++, ++*turn) {
+    for (int i = 0; i < count; i++) {
         problem q = {.qt = qt, .act = act, .kernel = kernel, .x = INTEGER, .fill = PC_INTEGERS};
-        q.m = sizes_m[*turn % COUNT(sizes_m)], q.n = pc_pick(r, sizes_n, COUNT(sizes_n));
+        q.n = pc_pick(r, sizes_n, COUNT(sizes_n));
         q.k = qt->block_elems == 256 ? 256 : 32 * (1 + (int64_t)pare_rng_below(&r->rng, 9));
         while (!pare_qtype_fits(qt, (size_t)q.k)) q.k += 32;
-        if (!r->full && q.m > 17 && q.n > 70) q.n = 31;
+        if (!choose_m(r, &q)) continue;
+        smaller(r, &q);
         one(r, &q);
     }
+}
+
+static bool is_int8(pare_act_round act) { return act == PARE_ACT_INT8_TOKEN || act == PARE_ACT_INT8_BLOCK; }
+
+/* More blocks than one in every direction, deeper than any pipeline. */
+static void large(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel) {
+    problem q = {.qt = qt, .act = act, .kernel = kernel, .m = r->full ? 264 : 136, .n = r->full ? 265 : 200};
+    q.k = r->full ? 1536 : 512;
+    if (possible(r, &q)) one(r, &q);
+}
+
+typedef struct pair {
+    const pare_qtype *qt;
+    pare_act_round act;
+} pair;
+
+/* One kernel: all pairs of format and rounding that it takes; of many the quick set chooses some. */
+static void through(pc_run *r, const char *kernel) {
+    pair *pairs = calloc(pare_qtype_count() * PARE_ACT_COUNT, sizeof *pairs);
+    size_t n = 0;
+    for (size_t f = 0; pairs && f < pare_qtype_count(); f++)
+        for (int act = 0; pare_qtype_at(f)->decode && act < PARE_ACT_COUNT; act++) {
+            problem q = {.qt = pare_qtype_at(f), .act = (pare_act_round)act, .kernel = kernel, .n = 16, .k = 256};
+            if (choose_m(r, &q)) pairs[n++] = (pair){q.qt, q.act};
+        }
+    if (!n && !r->list) printf("matrix kernel %s takes no product on this device\n", kernel);
+    size_t count = r->full || n < PAIRS ? n : PAIRS, first = n ? pare_rng_below(&r->rng, n) : 0;
+    for (size_t i = 0; i < count; i++) {
+        const pair *p = &pairs[(first + i * n / count) % n];
+        walk(r, p->qt, p->act, kernel, r->full ? COUNT(sizes_m) : 1);
+        if (is_int8(p->act)) exact(r, p->qt, p->act, kernel, r->full ? COUNT(sizes_m) : 1);
+        if (r->full ? i % 7 == 0 : i == count / 2) large(r, p->qt, p->act, kernel);
+    }
+    free(pairs);
 }
 
 void pc_cases_products(pc_run *r) {
-    int turn = (int)(r->seed % COUNT(sizes_m)), per = r->full ? 2 * COUNT(sizes_m) : 1;
-    if (!pc_wants(r, PARE_OP_MatMul) && !pc_wants(r, PARE_OP_Gemm)) return;
-    for (size_t f = 0; f < pare_qtype_count(); f++) {
+    int per = r->full ? 2 * COUNT(sizes_m) : 1;
+    bool matmul = pc_wants(r, PARE_OP_MatMul);
+    for (size_t f = 0; (matmul || pc_wants(r, PARE_OP_Gemm)) && !r->only_kernel && f < pare_qtype_count(); f++) {
         const pare_qtype *qt = pare_qtype_at(f);
-        if (!qt->decode) continue;
-        for (int act = 0; act < PARE_ACT_COUNT; act++) {
-            bool int8 = act == PARE_ACT_INT8_TOKEN || act == PARE_ACT_INT8_BLOCK;
-            if (pc_wants(r, PARE_OP_MatMul)) {
-                walk(r, qt, (pare_act_round)act, NULL, per, &turn);
-                if (int8) exact(r, qt, (pare_act_round)act, NULL, r->full ? COUNT(sizes_m) : 1, &turn);
-                for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
-                    if (r->full) walk(r, qt, (pare_act_round)act, kernel_name(k), COUNT(sizes_m), &turn);
-            }
-            if (!pc_wants(r, PARE_OP_Gemm) || (!r->full && f % 5 != (size_t)act)) continue;
-            problem q = {.qt = qt, .act = (pare_act_round)act, .m = pc_pick(r, sizes_m, 9), .n = 33, .gemm = true};
+        for (int i = 0; qt->decode && i < PARE_ACT_COUNT; i++) {
+            pare_act_round act = (pare_act_round)i;
+            if (matmul) walk(r, qt, act, NULL, per);
+            if (matmul && is_int8(act)) exact(r, qt, act, NULL, per);
+            if (!pc_wants(r, PARE_OP_Gemm) || (!r->full && f % 5 != (size_t)i)) continue;
+            problem q = {.qt = qt, .act = act, .m = pc_pick(r, sizes_m, 9), .n = 33, .gemm = true};
             q.k = a_k(r, qt);
             one(r, &q);
         }
     }
+    for (size_t k = 0; matmul && k < sizeof kernels / sizeof *kernels; k++)
+        if (!r->only_kernel || strcmp(r->only_kernel, kernel_name(k)) == 0) through(r, kernel_name(k));
 }

@@ -276,7 +276,15 @@ static void judge_case(pc_run *r, const pc_case *c, pc_row *row) {
     mem_free(r, &p.work);
 }
 
-static bool device_runs(pc_run *r, const pc_case *c) {
+static void name_kernel(const pc_case *c) {
+    char only[64];
+    snprintf(only, sizeof only, "%s!", c->kernel ? c->kernel : "");
+    if (c->kernel) setenv("PARE_CUDA_MM", only, 1);
+    else unsetenv("PARE_CUDA_MM");
+}
+
+bool pc_supported(pc_run *r, const pc_case *c) {
+    name_kernel(c);
     pare_op_call call = {.op = c->op, .attr = &c->attr, .n_in = c->n_in, .n_out = c->n_out, .act = c->act};
     pare_tensor out[PARE_OP_MAX_OUT];
     for (int i = 0; i < c->n_in; i++) {
@@ -288,18 +296,21 @@ static bool device_runs(pc_run *r, const pc_case *c) {
     return r->be->supports(r->dev, &call);
 }
 
+void pc_drop(pc_run *r) {
+    for (size_t i = 0; i < r->n_blocks; i++) pare_free(r->blocks[i]);
+    r->n_blocks = 0;
+}
+
 void pc_do(pc_run *r, pc_case *c) {
     bool wanted = !r->only_label || strstr(c->label, r->only_label);
+    if (r->only_kernel && (!c->kernel || strcmp(r->only_kernel, c->kernel) != 0)) wanted = false;
     if (wanted) {
         pc_row *row = pc_row_of(r, c);
         double start = pare_now_s();
         row->cases++, r->n_done++;
-        if (c->kernel) setenv("PARE_CUDA_MM", c->kernel, 1);
-        else unsetenv("PARE_CUDA_MM");
-        if (!r->list && !device_runs(r, c)) row->unsupported++;
+        if (!r->list && !pc_supported(r, c)) row->unsupported++;
         else if (!r->list) judge_case(r, c, row);
-        pc_row_of(r, c)->seconds += pare_now_s() - start;
+        row->seconds += pare_now_s() - start;
     }
-    for (size_t i = 0; i < r->n_blocks; i++) pare_free(r->blocks[i]);
-    r->n_blocks = 0;
+    pc_drop(r);
 }
