@@ -50,8 +50,6 @@ typedef struct pc_case {
     /* Expectations: |out - want| <= bound per element, NaN where want is NaN; want NULL: the reference's bits. */
     double *want[PARE_OP_MAX_OUT], *bound[PARE_OP_MAX_OUT];
     const char *equal; /* the bound in words */
-    /* The reference rounds otherwise than `want` (grouped scales): judge the device by `want` alone. */
-    bool skip_reference;
 } pc_case;
 
 typedef struct pc_row { /* of the table */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Is an output what it should be? Bits against the reference, or numbers against sums in double. The reference itself
- * must meet the same bound: else the expectation is wrong, not the device. */
+ * must come near: else the expectation is wrong, not the device. */
 #include "tests/tools/parity.h"
 
 #include <math.h>
 #include <string.h>
+
+#define NEAR 4 /* times the bound: the reference sums hundreds of numbers of one sign one after the other */
 
 static void where(const pare_tensor *t, int64_t i, char *buf, size_t n) {
     int64_t at[PARE_MAX_DIMS];
@@ -44,8 +46,8 @@ static double off_by(double got, double want, double bound) {
     return e == 0 ? 0 : e / bound;
 }
 
-static bool within(const pc_case *c, int o, const float *got, const char *who, double *worst, char *text,
-                   size_t text_bytes) {
+static bool within(const pc_case *c, int o, const float *got, const char *who, double most_allowed, double *worst,
+                   char *text, size_t text_bytes) {
     int64_t n = pare_tensor_elems(&c->out[o]), bad = -1;
     double most = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -53,7 +55,7 @@ static bool within(const pc_case *c, int o, const float *got, const char *who, d
         if (e > most) most = e, bad = i;
     }
     if (most > *worst) *worst = most;
-    if (most <= 1) return true;
+    if (most <= most_allowed) return true;
     char at[100];
     where(&c->out[o], bad, at, sizeof at);
     snprintf(text, text_bytes, "%soutput %d [%s]: %.9g, in double %.9g, %.2f times the bound", who, o, at,
@@ -70,9 +72,8 @@ bool pc_judge(const pc_case *c, void *const *out, void *const *reference, double
             if (!same_bits(&c->out[o], o, out[o], reference[o], text, text_bytes)) return false;
             continue;
         }
-        if (!c->skip_reference && !within(c, o, reference[o], "the CPU's reference: ", &of_reference, text, text_bytes))
-            return false;
-        if (!within(c, o, out[o], "", worst, text, text_bytes)) return false;
+        if (!within(c, o, reference[o], "the CPU's reference: ", NEAR, &of_reference, text, text_bytes)) return false;
+        if (!within(c, o, out[o], "", 1, worst, text, text_bytes)) return false;
     }
     return true;
 }
