@@ -7,7 +7,8 @@
  *   SLAB_SCALES   bytes per slab in the scale plane (0: grouped integers, see pare_cuda_weight)
  *   HALVES        true: each half chunk (16 columns) has a scale of its own
  *   MINIMA        true: w = scale * code + minimum; else minimum is 0
- *   OFFSET        what stored codes are above the code: code = raw - OFFSET
+ *   ASYM          true: grouped integers with zero points; minimum = -scale * zero, and integer sums can be exact
+ * without it: code - zero = raw - above(stored) OFFSET        what stored codes are above the code: code = raw - OFFSET
  *   raw(low, high, t, lo, hi)     low, high: the chunk in each plane (registers, global or shared memory, aligned to
  *                 4 bytes); t 0..3. lo: codes + OFFSET of columns 4t .. 4t+3, one byte each, first column lowest; hi:
  * of columns 16+4t .. Valid as signed bytes codes(low, high, t, lo, hi)   the same with the offset off, signed: the A
@@ -64,6 +65,7 @@ __device__ __forceinline__ void pare_add_bits(const uint8_t *high, int t, uint32
 
 /* What every format has, made from what it says. */
 template <class F> struct pare_format {
+    static constexpr bool ASYM = false;
     static __device__ __forceinline__ void codes(const uint8_t *low, const uint8_t *high, int t, uint32_t &lo,
                                                  uint32_t &hi) {
         F::raw(low, high, t, lo, hi);
@@ -155,7 +157,8 @@ struct pare_format_mxfp4 : pare_format<pare_format_mxfp4> {
 
 /* ---- grouped integers: an entry of w.entry bytes per group ---- */
 
-template <class F, bool ASYM, int ZERO> struct pare_format_int : pare_format<F> {
+template <class F, bool ZEROS, int ZERO> struct pare_format_int : pare_format<F> {
+    static constexpr bool ASYM = ZEROS;
     static constexpr int HIGH = 0, SLAB_SCALES = 0;
     static constexpr bool HALVES = false, MINIMA = ASYM;
     typedef uint2 stored; /* scale's bits, zero + 2^(bits-1) */
@@ -171,6 +174,8 @@ template <class F, bool ASYM, int ZERO> struct pare_format_int : pare_format<F> 
                                            : pare_float(w.scale_type == PARE_CT_BF16 ? bits << 16 : bits);
     }
     static __device__ __forceinline__ float zero_of(stored s) { return ASYM ? (float)((int)(s.y & 255) - ZERO) : 0.0f; }
+    /* what raw codes are above (code - zero) */
+    static __device__ __forceinline__ int above(stored s) { return (int)(s.y & 255) - ZERO + F::OFFSET; }
     static __device__ __forceinline__ float2 scale_of(const pare_cuda_weight &w, stored s, int, int) {
         float d = scale_value(w, s.x);
         return make_float2(d, ASYM ? -d * zero_of(s) : 0.0f);

@@ -34,7 +34,11 @@ template <class F, int KIND> struct pare_gemv_shape {
     static constexpr int TERMS = KIND == PARE_GEMV_INT8 ? 1 : 4;
     static constexpr int LANES = F::LOW == 32 ? 16 : 8; /* per row and slab */
     static constexpr int ROWS = PARE_GEMV_ROWS * LANES / 32, SLABS = 4 / ROWS;
-    static constexpr int HALVES = F::HALVES ? 2 : 1, STARTS = F::OFFSET && KIND != PARE_GEMV_FLOAT ? HALVES * TERMS : 0;
+    static constexpr int HALVES = F::HALVES ? 2 : 1;
+    /* Sums of digits (times -OFFSET) that integer sums start with: per half chunk where a lane or a scale has no more
+     */
+    static constexpr int SUMS = F::HALVES || LANES == 16 ? 2 : 1;
+    static constexpr int STARTS = (F::OFFSET || F::ASYM) && KIND != PARE_GEMV_FLOAT ? SUMS * TERMS : 0;
     /* words per slab: digits (or floats); per chunk a scale, two extras, starts */
     static constexpr int DIGITS = 64 * TERMS, META = KIND == PARE_GEMV_FLOAT ? 0 : 8 * (3 + STARTS);
 };
@@ -72,9 +76,10 @@ __device__ __forceinline__ void pare_gemv_put(uint32_t *digits, uint32_t *meta, 
 #pragma unroll
     for (int t = 0; t < S::TERMS && S::STARTS; t++) {
         int sum = a.sum[t];
-        if (S::HALVES == 1) sum += __shfl_xor_sync(0xffffffffu, sum, 4);
-        if (lane % (8 / S::HALVES) == 0)
-            ((int *)meta)[24 + (chunk * S::HALVES + (S::HALVES == 2 ? half : 0)) * S::TERMS + t] = -F::OFFSET * sum;
+        if (S::SUMS == 1) sum += __shfl_xor_sync(0xffffffffu, sum, 4);
+        if (lane % (8 / S::SUMS) == 0)
+            ((int *)meta)[24 + (chunk * S::SUMS + (S::SUMS == 2 ? half : 0)) * S::TERMS + t] =
+                F::ASYM ? sum : -F::OFFSET * sum;
     }
 }
 
@@ -171,7 +176,7 @@ __device__ __forceinline__ void pare_gemv_multiply(float (&sum)[S::ROWS], const 
         for (int half = 0; half < (WHOLE ? 2 : 1); half++) x[t][half] = *(const uint4 *)(d + (t * 2 + half) * 32);
 #pragma unroll
     for (int half = 0; half < S::HALVES; half++) {
-        const uint32_t *from = m + 24 + (c * S::HALVES + half) * S::TERMS;
+        const uint32_t *from = m + 24 + (c * S::SUMS + (F::HALVES ? half : S::SUMS == 2 ? h : 0)) * S::TERMS;
         uint4 four = S::STARTS && S::TERMS == 4 ? *(const uint4 *)from : make_uint4(S::STARTS ? *from : 0u, 0u, 0u, 0u);
 #pragma unroll
         for (int t = 0; t < S::TERMS; t++) start[half][t] = (int)pare_gemv_word(four, t);
@@ -181,11 +186,12 @@ __device__ __forceinline__ void pare_gemv_multiply(float (&sum)[S::ROWS], const 
     float extra[2] = {F::HALVES ? both.x : WHOLE ? both.x + both.y : h ? both.y : both.x, both.y};
 #pragma unroll
     for (int r = 0; r < S::ROWS; r++) {
-        int acc[S::HALVES][S::TERMS];
+        int acc[S::HALVES][S::TERMS], factor = 1;
+        if constexpr (F::ASYM) factor = -F::above(st.scale[u][r]);
 #pragma unroll
         for (int half = 0; half < S::HALVES; half++)
 #pragma unroll
-            for (int t = 0; t < S::TERMS; t++) acc[half][t] = start[half][t];
+            for (int t = 0; t < S::TERMS; t++) acc[half][t] = F::ASYM ? factor * start[half][t] : start[half][t];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             uint32_t lo, hi;
@@ -202,7 +208,7 @@ __device__ __forceinline__ void pare_gemv_multiply(float (&sum)[S::ROWS], const 
         for (int half = 0; half < S::HALVES; half++) {
             float2 s = F::scale_of(g.w, st.scale[u][r], c, half);
             sum[r] = fmaf(s.x * x_scale, pare_act_value(acc[half]), sum[r]);
-            if (F::MINIMA) sum[r] = fmaf(s.y, extra[half], sum[r]);
+            if (F::MINIMA && !F::ASYM) sum[r] = fmaf(s.y, extra[half], sum[r]);
         }
     }
 }

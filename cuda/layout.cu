@@ -192,20 +192,6 @@ static pack_job job_of(const pare_tensor *w) {
     return j;
 }
 
-void pare_cuda_weight_pack(const pare_tensor *w, void *out) {
-    if (!shape_of(w->type)) {
-        memcpy(out, w->data, pare_cuda_host->tensor_bytes(w));
-        return;
-    }
-    pack_job j = job_of(w);
-    pare_tensor there = *w;
-    there.data = out;
-    pare_cuda_weight v = pare_cuda_weight_view(&there);
-    j.low = (uint8_t *)v.low, j.high = (uint8_t *)v.high, j.scales = (uint8_t *)v.scales;
-    memset(out, 0, pare_cuda_weight_bytes(w)); /* gaps between planes */
-    pare_cuda_host->parallel((size_t)v.n, 16, pack_row, &j);
-}
-
 /* Where in the scale plane the first scale's lowest bit is. */
 static size_t fault_byte(const pack_job *j) {
     switch (j->s->format) {

@@ -67,11 +67,9 @@ pare_cuda_format pare_cuda_format_of(const pare_qtype *qt);
 size_t pare_cuda_weight_bytes(const pare_tensor *w); /* bytes on the device, any tensor */
 /* The view of a device tensor of a block or grouped format; base = w->data. */
 pare_cuda_weight pare_cuda_weight_view(const pare_tensor *w);
-/* Stored rows (host memory) into the device's order at out (host memory, pare_cuda_weight_bytes). equal: exactly */
-void pare_cuda_weight_pack(const pare_tensor *w, void *out);
-/* Packs piecewise through a host buffer and uploads. PARE_CUDA_FAULT=i (tests): the first scale of the i-th weight of a
- * device that has scales, counted from 0, is off by one code (f16, bf16, e8m0: by the last bit of storage; f32: by that
- * of bf16). */
+/* Stored rows (host memory) into the device's order, exactly, piecewise through a host buffer. PARE_CUDA_FAULT=i
+ * (tests): the first scale of the i-th weight of a device that has scales, counted from 0, is off by one code (f16,
+ * bf16, e8m0: by the last bit of storage; f32: by that of bf16). */
 pare_status pare_cuda_weight_upload(pare_cuda *dev, void *dst, const pare_tensor *w, pare_diag *d);
 
 #endif

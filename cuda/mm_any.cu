@@ -24,6 +24,12 @@ typedef struct any_tile {
     float scale[2][ROWS], minimum[2][ROWS], x_scale[TOKENS], x_sum[2][TOKENS];
 } any_tile;
 
+/* The code, minus the zero point where there is one: up to 255, and sums of 16 products stay exact. */
+template <class F> static __device__ __forceinline__ float exact_code(typename F::stored s, int code) {
+    if constexpr (F::ASYM) return (float)(code + F::OFFSET - F::above(s));
+    else return (float)code;
+}
+
 /* A thread takes eight weights of a row: columns 4t .. and 16 + 4t .. of the chunk. */
 template <class F, bool INT8>
 static __device__ __forceinline__ void put_weights(any_tile *s, const pare_cuda_weight &w, int64_t n0, int chunk) {
@@ -35,7 +41,7 @@ static __device__ __forceinline__ void put_weights(any_tile *s, const pare_cuda_
     for (int i = 0; i < 8; i++) {
         int code = (int8_t)(q[i / 4] >> 8 * (i % 4));
         s->w[(16 * (i / 4) + 4 * t + i % 4) * PITCH_W + row] =
-            INT8 ? (float)code : F::value(w, stored, chunk, i / 4, code);
+            INT8 ? exact_code<F>(stored, code) : F::value(w, stored, chunk, i / 4, code);
     }
     if (!INT8 || t > 1) return;
     float2 m = F::scale_of(w, stored, chunk, t);
@@ -84,7 +90,7 @@ static __device__ __forceinline__ void multiply(float (&sum)[2][4], const any_ti
             for (int r = 0; r < 4; r++) {
                 if (!INT8) sum[i][r] += part[i][r];
                 else sum[i][r] = fmaf(s->scale[half][rows + r] * s->x_scale[tokens + i], part[i][r], sum[i][r]);
-                if (INT8 && F::MINIMA)
+                if (INT8 && F::MINIMA && !F::ASYM)
                     sum[i][r] = fmaf(s->minimum[half][rows + r], s->x_sum[half][tokens + i], sum[i][r]);
             }
     }
