@@ -75,6 +75,8 @@ struct block {
     std::vector<piece> pieces;
     size_t used;
     uint64_t rng;
+    uint32_t late_warps, late_lanes; /* bits: they run when hardly another can */
+    int redraw;                      /* steps until others are late */
     char error[256];
 };
 thread_local block *here;
@@ -143,6 +145,7 @@ void prepare(block *b, dim3 grid, dim3 dim, uint3 bid, size_t dynamic) {
     }
     if (!b->shared) b->shared = (char *)aligned_alloc(1024, SHARED_MAX + (64u << 10));
     b->ready.clear(), b->waits.clear(), b->pieces.clear();
+    b->redraw = 0;
     memset(b->bars, 0, sizeof b->bars);
     memset(b->shared + 1024 - GUARD_BYTES, POISON, dynamic + 2 * GUARD_BYTES);
     b->dynamic_bytes = dynamic;
@@ -177,14 +180,32 @@ void check_shared(block *b) {
     if (!ok) snprintf(b->error, sizeof b->error, "a write past the end of shared memory");
 }
 
+/* A thread that may go on, by chance. Fair dice would keep warps together, so that a missing barrier between distant
+ * places never shows: for a while some warps, or some lanes of all warps, are made late. */
+int pick(block *b) {
+    if (b->redraw-- <= 0) {
+        uint64_t r = next_random(&b->rng), s = next_random(&b->rng);
+        b->late_warps = r & 1 ? (uint32_t)s : r & 2 ? 1u << (s & 31) % ((unsigned)(b->n + 31) / 32) : 0;
+        b->late_lanes = r & 4 && !(r & 8) ? (uint32_t)(s >> 32) : 0;
+        b->redraw = (int)(r >> 8 & 31) * b->n + 1;
+    }
+    size_t k = 0;
+    for (int tries = 0; tries < 12; tries++) {
+        k = next_random(&b->rng) % b->ready.size();
+        int i = b->ready[k];
+        if (!(b->late_warps >> i / 32 & 1) && !(b->late_lanes >> i % 32 & 1)) break;
+    }
+    int i = b->ready[k];
+    b->ready[k] = b->ready.back();
+    b->ready.pop_back();
+    return i;
+}
+
 void run_block(block *b, const std::function<void()> *body) {
     here = b;
     b->body = body;
     while (!b->ready.empty() && !b->error[0]) {
-        size_t k = next_random(&b->rng) % b->ready.size();
-        b->current = b->ready[k];
-        b->ready[k] = b->ready.back();
-        b->ready.pop_back();
+        b->current = pick(b);
         emu_here = &b->fibers[(size_t)b->current].place;
         pare_emu_switch(&b->sp, b->fibers[(size_t)b->current].sp);
     }
