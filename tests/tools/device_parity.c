@@ -17,6 +17,8 @@ static const char usage[] =
     "  --kernel NAME  products through this kernel of cuda/matmul.def alone\n"
     "  --full         every size and kernel    --quick       a choice of them (default)\n"
     "  --seed N       of the numbers (1)       --list        the rows and how many cases each has, nothing is run\n"
+    "  --seconds N    no case begins later than that; what is left out is counted\n"
+    "  --first        end with the first failure\n"
     "  --json FILE    all rows and failures    --device NAME backend (cuda)\n";
 
 typedef struct options {
@@ -35,11 +37,13 @@ static int parse(int argc, char **argv, pc_run *r, options *o) {
         if (strcmp(a, "--full") == 0) r->full = true;
         else if (strcmp(a, "--quick") == 0) r->full = false;
         else if (strcmp(a, "--list") == 0) r->list = true;
+        else if (strcmp(a, "--first") == 0) r->first = true;
         else if (strcmp(a, "--help") == 0) return printf("%s", usage), 0;
         else if (!value) return bad_use(a);
         else if (strcmp(a, "--op") == 0) r->only_op = value, i++;
         else if (strcmp(a, "--label") == 0) r->only_label = value, i++;
         else if (strcmp(a, "--kernel") == 0) r->only_kernel = value, i++;
+        else if (strcmp(a, "--seconds") == 0) r->limit = atof(value), i++;
         else if (strcmp(a, "--seed") == 0) r->seed = strtoull(value, NULL, 0), i++;
         else if (strcmp(a, "--json") == 0) o->json = value, i++;
         else if (strcmp(a, "--device") == 0) o->device = value, i++;
@@ -105,8 +109,8 @@ static bool write_json(const pc_run *r, const char *path, const char *device) {
     if (!f) return false;
     fprintf(f, "{");
     quoted(f, "device", device, ", ");
-    fprintf(f, "\"seed\": %llu, \"full\": %s, \"cases\": %ld, \"seconds\": %.1f, \"rows\": [",
-            (unsigned long long)r->seed, r->full ? "true" : "false", r->n_done, r->seconds);
+    fprintf(f, "\"seed\": %llu, \"full\": %s, \"cases\": %ld, \"left_out\": %ld, \"seconds\": %.1f, \"rows\": [",
+            (unsigned long long)r->seed, r->full ? "true" : "false", r->n_done, r->n_late, r->seconds);
     for (size_t i = 0; i < r->n_rows; i++) {
         const pc_row *w = &r->rows[i];
         fprintf(f, "%s\n{", i ? "," : "");
@@ -145,18 +149,18 @@ int main(int argc, char **argv) {
     printf("%s; numbers from seed %llu, threads in the order of seed %s\n", device, (unsigned long long)r.seed,
            getenv("PARE_EMU_SEED") ? getenv("PARE_EMU_SEED") : "1 where emulated");
     pare_cpu_limit(0);
-    double start = pare_now_s();
+    r.start = pare_now_s();
 #define RUN(family)                                                                                                    \
     pare_rng_seed(&r.rng, r.seed);                                                                                     \
     pc_cases_##family(&r);
     PC_FAMILIES(RUN)
-    r.seconds = pare_now_s() - start;
+    r.seconds = pare_now_s() - r.start;
     table(&r);
     bool covered = missing(&r);
     r.be->close(r.dev);
     bool written = !o.json || write_json(&r, o.json, device);
     if (!written) fprintf(stderr, "device_parity: %s cannot be written\n", o.json);
-    printf("device parity: %ld cases, %zu failed, %.1f s\n", r.n_done, r.n_fails, r.seconds);
+    printf("device parity: %ld cases, %zu failed, %ld left out, %.1f s\n", r.n_done, r.n_fails, r.n_late, r.seconds);
     free(r.rows), free(r.fails), free(r.blocks);
     return r.n_fails || !covered || !r.n_done || !written;
 }

@@ -73,7 +73,7 @@ typedef struct pc_run {
     const char *only_op;     /* NULL: all */
     const char *only_label;  /* part of the label; NULL: all */
     const char *only_kernel; /* NULL: all, and the backend's own choice */
-    bool full, list;
+    bool full, list, first;  /* first: nothing more after a failure */
     uint64_t seed;
     pare_rng rng;
     pc_row *rows;
@@ -81,7 +81,8 @@ typedef struct pc_run {
     pc_fail *fails;
     size_t n_fails, cap_fails;
     long n_done;
-    double seconds;
+    double seconds, start, limit; /* limit: no case begins later than so many seconds after the start; 0: none */
+    long n_late;
     /* of the case being built */
     void **blocks;
     size_t n_blocks, cap_blocks;

@@ -303,6 +303,9 @@ void pc_drop(pc_run *r) {
 
 void pc_do(pc_run *r, pc_case *c) {
     bool wanted = !r->only_label || strstr(c->label, r->only_label);
+    if (r->first && r->n_fails) wanted = false;
+    bool late = wanted && r->limit > 0 && pare_now_s() - r->start > r->limit;
+    if (late) r->n_late++, wanted = false;
     if (r->only_kernel && (!c->kernel || strcmp(r->only_kernel, c->kernel) != 0)) wanted = false;
     if (wanted) {
         pc_row *row = pc_row_of(r, c);
