@@ -35,7 +35,7 @@ FUZZBIN := $(FUZZERS:tests/fuzz/%.c=$(B)/fuzz/%)
 
 Q := $(if $(filter 1,$(V)),,@)
 
-.PHONY: all emu demo check check-long check-peers bench bench-gpu fuzz fuzz-replay lint format install uninstall clean setup tests san help
+.PHONY: all emu demo check check-long check-gpu check-mutants check-peers bench bench-gpu fuzz fuzz-replay lint format install uninstall clean setup tests san help
 all: $(BIN) $(LIBSO)
 
 $(B)/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
@@ -209,6 +209,13 @@ check:
 check-long:
 	@sh tools/setup.sh check
 	@LONG=1 sh tests/check.sh $(B)
+
+check-gpu:
+	@sh tests/check_gpu.sh $(B) $(or $(NVCC),nvcc)
+
+# Mistakes in the CUDA kernels, one at a time: does a test see them?
+check-mutants:
+	@sh tests/check_mutants.sh $(B) $(MUTANTS)
 
 check-peers:
 	@sh tools/setup.sh peers
