@@ -72,7 +72,8 @@ pare_cuda_act8 pare_cuda_act8_make(pare_cuda *dev, pare_cuda_rule rule, const fl
 
 /* x[i][k] = row_scale[i] * (term 0 + term 1), row_scale a power of two that brings the row's largest magnitude into
  * [2^13, 2^14): two terms hold f32 grade. One term: rule F16, plain rounding, row_scale 1. layout: terms
- * [n_terms][m][k_pad] f16, row_scale [m], sums [m][k_pad / 16]: f32 sums of x over 16 columns, for minima */
+ * [n_terms][m][k_pad] f16, row_scale [m], sums [m][k_pad / 16]: f32 sums of x / row_scale (one term: of the rounded x)
+ * over 16 columns, for minima; columns past k are zero */
 typedef struct pare_cuda_terms {
     uint16_t *terms;
     float *row_scale, *sums;
