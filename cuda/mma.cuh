@@ -6,6 +6,7 @@
  *                              b[0] column g, k 2t, 2t+1     b[1] at k + 8
  *   m16n8k32, int8             a[0] row g, k 4t .. 4t+3      a[1] row g+8              a[2], a[3] at k + 16
  *                              b[0] column g, k 4t .. 4t+3   b[1] at k + 16
+ *   m16n8k16, int8             a[0], a[1] and b of the k < 16 half
  *   c                          c[0] row g, column 2t   c[1] column 2t+1   c[2], c[3] row g+8
  *
  * equal: int8 exactly; floats: products exact, sums in f32 in an order of the machine's own.
@@ -17,7 +18,7 @@
 
 #ifdef PARE_EMU
 /* One warp's product: every lane gives a[4], b[2] and c[4], element values by `value`. */
-template <class S, S (*value)(uint32_t reg, int i), int PER>
+template <class S, S (*value)(uint32_t reg, int i), int PER, int HALVES = 2>
 static inline void emu_mma(S *c, const uint32_t *a, const uint32_t *b) {
     struct give {
         const uint32_t *a, *b;
@@ -25,20 +26,22 @@ static inline void emu_mma(S *c, const uint32_t *a, const uint32_t *b) {
     } in = {a, b, c};
     S out[4];
     emu_collect(32, 0xffffffffu, "mma", &in, out, [](emu_lanes *l) {
-        for (int lane = 0; lane < 32; lane++) {
-            int g = lane / 4, t = lane % 4;
+        const int K = 4 * PER * HALVES;
+        S wa[16][K], wb[8][K]; /* each value once */
+        for (int k = 0; k < K; k++) {
+            int owner = k / PER % 4, high = k / (4 * PER);
+            for (int row = 0; row < 16; row++)
+                wa[row][k] = value(((const give *)l->in[row % 8 * 4 + owner])->a[row / 8 + 2 * high], k % PER);
+            for (int col = 0; col < 8; col++)
+                wb[col][k] = value(((const give *)l->in[col * 4 + owner])->b[high], k % PER);
+        }
+        for (int lane = 0; lane < 32; lane++)
             for (int i = 0; i < 4; i++) {
-                int row = g + i / 2 * 8, col = 2 * t + i % 2;
+                int row = lane / 4 + i / 2 * 8, col = 2 * (lane % 4) + i % 2;
                 S sum = ((const give *)l->in[lane])->c[i];
-                for (int k = 0; k < 8 * PER; k++) {
-                    int owner = k / PER % 4, high = k / (4 * PER);
-                    const give *ga = (const give *)l->in[row % 8 * 4 + owner],
-                               *gb = (const give *)l->in[col * 4 + owner];
-                    sum += value(ga->a[row / 8 + 2 * high], k % PER) * value(gb->b[high], k % PER);
-                }
+                for (int k = 0; k < K; k++) sum += wa[row][k] * wb[col][k];
                 ((S *)l->out[lane])[i] = sum;
             }
-        }
     });
     for (int i = 0; i < 4; i++) c[i] = out[i];
 }
@@ -119,6 +122,24 @@ __device__ __forceinline__ void pare_mma_s8(int32_t (&c)[4], const uint32_t (&a)
             asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
                 : "+r"(c[2 * r]), "+r"(c[2 * r + 1])
                 : "r"(a[2 * h + r]), "r"(b[h]));
+#endif
+}
+
+__device__ __forceinline__ void pare_mma_s8_k16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b) {
+#ifdef PARE_EMU
+    const uint32_t a[2] = {a0, a1};
+    emu_mma<int32_t, emu_s8_value, 4, 1>(c, a, &b);
+#elif __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a0), "r"(a1), "r"(b));
+#else
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(c[0]), "+r"(c[1])
+        : "r"(a0), "r"(b));
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(c[2]), "+r"(c[3])
+        : "r"(a1), "r"(b));
 #endif
 }
 
