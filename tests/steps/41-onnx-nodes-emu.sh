@@ -4,7 +4,7 @@
 set -e
 PY=${PARE_VENV:-$1/venv}/bin/python
 "$PY" -c 'import onnx' 2>/dev/null || { echo "no python with onnx==1.22.0: make check installs it (or set PARE_VENV)"; exit 1; }
-make --no-print-directory emu "$1/tests/tools/onnx_nodes" B="$1"
+make -j2 --no-print-directory emu "$1/tests/tools/onnx_nodes" B="$1"
 PARE_PLUGIN_CUDA=$(cd "$1" && pwd)/libpare-cuda-emu.so
 export PARE_PLUGIN_CUDA
 "$PY" tests/py/onnx_nodes.py core/ops.def "$1/onnx_nodes"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every kernel of cuda/ on the host (cuda/emu/) against the CPU's reference, with the threads in two orders.
 set -e
-make --no-print-directory emu "$1/tests/tools/device_parity" B="$1"
+make -j2 --no-print-directory emu "$1/tests/tools/device_parity" B="$1"
 for seed in 1 $(($(date +%s) % 100000)); do
     PARE_PLUGIN_CUDA="$1/libpare-cuda-emu.so" PARE_EMU_SEED=$seed "$1/tests/tools/device_parity" --seed "$seed" \
         --json "$1/check/cuda-emu-$seed.json"
