@@ -20,12 +20,12 @@ static __device__ __forceinline__ float row_max(const float *x, int64_t k) {
     return v;
 }
 
-/* 2^e with v * 2^e in [2^13, 2^14), and its inverse; 1 where v is 0, not finite or too small for that. */
+/* 2^e with v * 2^e in [2^13, 2^14), and its inverse; 2^126 for less, as far as normal numbers go; 1 where v is not
+ * finite. */
 static __device__ __forceinline__ float scale_of(float v, float *inverse) {
-    int e = (int)(pare_bits(v) >> 23); /* v >= 0 */
-    bool usual = e > 27 && e < 255;    /* both powers are normal numbers */
-    *inverse = usual ? pare_float((uint32_t)(e - 13) << 23) : 1.0f;
-    return usual ? pare_float((uint32_t)(267 - e) << 23) : 1.0f;
+    int e = max((int)(pare_bits(v) >> 23), 14); /* v >= 0 */
+    *inverse = e < 255 ? pare_float((uint32_t)(e - 13) << 23) : 1.0f;
+    return e < 255 ? pare_float((uint32_t)(267 - e) << 23) : 1.0f;
 }
 
 template <bool BF16, int TERMS> static __device__ __forceinline__ void cut(float v, uint16_t (&out)[3]) {

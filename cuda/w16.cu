@@ -22,12 +22,11 @@ __global__ void __launch_bounds__(THREADS)
     out[1] = make_uint4(pare_f2h2(v[2], v[3]), pare_f2h2(v[6], v[7]), pare_f2h2(v[10], v[11]), pare_f2h2(v[14], v[15]));
 }
 
-/* 2^e for the largest value of a row, and 2^-e. */
+/* 2^e that brings the largest value of a row into [2^13, 2^14), and 2^-e; at most 2^126, 1 where it is not finite. */
 static __device__ __forceinline__ float power_of(float most, float *inverse) {
-    int e = (int)(pare_bits(most) >> 23);
-    bool usual = e > 27 && e < 255; /* both are normal numbers */
-    *inverse = usual ? pare_float((uint32_t)(e - 13) << 23) : 1.0f;
-    return usual ? pare_float((uint32_t)(267 - e) << 23) : 1.0f;
+    int e = max((int)(pare_bits(most) >> 23), 14);
+    *inverse = e < 255 ? pare_float((uint32_t)(e - 13) << 23) : 1.0f;
+    return e < 255 ? pare_float((uint32_t)(267 - e) << 23) : 1.0f;
 }
 
 template <class F> __global__ void __launch_bounds__(THREADS) scales_kernel(pare_cuda_weight w, pare_w16 to) {
