@@ -283,6 +283,25 @@ static void through(pc_run *r, const char *kernel) {
     free(pairs);
 }
 
+/* Above the tiles of the Hopper kernels: row and token tiles, more tiles than multiprocessors, k split. */
+static void hopper(pc_run *r) {
+    static const struct {
+        const char *kernel, *type;
+        pare_act_round act;
+        int64_t m, n, k;
+    } cases[] = {{"w4a16_sm90", "q4_0", PARE_ACT_F16, 129, 257, 320},
+                 {"w4a16_sm90", "q6_k", PARE_ACT_F16, 70, 40, 1024},
+                 {"w4a16_sm90", "int4:g32:asym", PARE_ACT_F16, 64, 1100, 64},
+                 {"w8a8_sm90", "int8", PARE_ACT_INT8_TOKEN, 257, 300, 100},
+                 {"w8a8_sm90", "int8", PARE_ACT_INT8_TOKEN, 65, 129, 1100}};
+    for (int i = 0; i < COUNT(cases); i++) {
+        problem q = {.act = cases[i].act, .kernel = cases[i].kernel, .m = cases[i].m, .n = cases[i].n, .k = cases[i].k};
+        q.qt = pare_qtype_by_name(cases[i].type);
+        if (r->only_kernel && strcmp(r->only_kernel, q.kernel) != 0) continue;
+        if (possible(r, &q)) one(r, &q);
+    }
+}
+
 void pc_cases_products(pc_run *r) {
     int per = r->full ? 2 * COUNT(sizes_m) : 1;
     bool matmul = pc_wants(r, PARE_OP_MatMul);
@@ -300,4 +319,5 @@ void pc_cases_products(pc_run *r) {
     }
     for (size_t k = 0; matmul && k < sizeof kernels / sizeof *kernels; k++)
         if (!r->only_kernel || strcmp(r->only_kernel, kernel_name(k)) == 0) through(r, kernel_name(k));
+    if (matmul) hopper(r);
 }
