@@ -107,8 +107,9 @@ static pare_status measure(const pare_verify_run *v, pass *x, int64_t i, int col
     if (s != PARE_ERR_INPUT) return s == PARE_OK ? s : pare_fail(d, s, no.file, no.where, "%s", no.text);
     if (!bad.model) column = 0;
     return pare_fail(d, s, v->side[column % 2].path, "logits",
-                     "NaN or infinite numbers in window %lld at position %lld: the %s is broken", (long long)(x->w + i),
-                     (long long)p->first + (long long)bad.position, pare_verify_column_name(v, column, who));
+                     "NaN or infinite numbers in window %lld at position %lld: the %s is broken",
+                     (long long)x->w + (long long)i, (long long)p->first + (long long)bad.position,
+                     pare_verify_column_name(v, column, who));
 }
 
 static pare_status one_batch(pare_verify_run *v, pass *x, pare_diag *d) {

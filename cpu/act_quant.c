@@ -12,9 +12,7 @@
 pare_act_rule pare_act_rule_for(const pare_qtype *weight, pare_act_round act) {
     if (act == PARE_ACT_NONE) return PARE_RULE_NONE;
     if (act == PARE_ACT_F16)
-        return weight == &pare_qtype_f32    ? PARE_RULE_NONE
-               : weight == &pare_qtype_bf16 ? PARE_RULE_BF16
-                                            : PARE_RULE_F16;
+        return weight == &pare_qtype_f32 ? PARE_RULE_NONE : weight == &pare_qtype_bf16 ? PARE_RULE_BF16 : PARE_RULE_F16;
     if (weight->kind == PARE_QK_FLOAT) {
         if (act == PARE_ACT_INT8_TOKEN) return PARE_RULE_NONE;
         return weight == &pare_qtype_f16 ? PARE_RULE_F16 : weight == &pare_qtype_bf16 ? PARE_RULE_BF16 : PARE_RULE_NONE;
