@@ -132,7 +132,7 @@ static void expect_mean(pc_run *r, pc_case *c, span s) {
 }
 
 static void over_axis(pc_run *r, pare_op op, span s, int kind) {
-    static const char *const kinds[] = {"normal", "wide", "-inf", "NaN", "equal"};
+    static const char *const kinds[] = {"normal", "wide", "-inf", "NaN", "equal", "spike"};
     pc_case c;
     pc_begin(r, &c, op, "%s", s.inner == 1 ? "last axis" : "inner axis");
     pc_params(&c, "[%lld, %lld, %lld] x=%s", (long long)s.outer, (long long)s.n, (long long)s.inner, kinds[kind]);
@@ -143,6 +143,8 @@ static void over_axis(pc_run *r, pare_op op, span s, int kind) {
         for (int64_t i = 0; i < n; i++)
             if (i / s.inner % s.n % 3) x[i] = -INFINITY;
     if (kind == 3) x[pare_rng_below(&r->rng, (uint64_t)n)] = NAN;
+    for (int64_t i = 0; kind == 5 && i < s.outer * s.inner; i++) /* one number per row rules it */
+        x[(i / s.inner * s.n + (int64_t)pare_rng_below(&r->rng, (uint64_t)s.n)) * s.inner + i % s.inner] = 1000.0f;
     if (op == PARE_OP_Softmax) {
         c.attr.softmax.axis = s.inner == 1 ? -1 : 1;
         pc_out(r, &c, &pare_qtype_f32, c.in[0].ndim, c.in[0].shape);
@@ -228,9 +230,9 @@ void pc_cases_norms(pc_run *r) {
         pare_op op = turn ? PARE_OP_ReduceMean : PARE_OP_Softmax;
         if (!pc_wants(r, op)) continue;
         for (int i = 0; i < N_LENGTHS; i++)
-            for (int kind = 0; kind < 5; kind++) {
+            for (int kind = 0; kind < 6; kind++) {
                 int64_t outer = 1 + (int64_t)pare_rng_below(&r->rng, 5);
-                if (!r->full && kind && kind != 1 + i % 4) continue;
+                if (!r->full && kind && kind != 5 && kind != 1 + i % 4) continue;
                 over_axis(r, op, (span){outer, row_lengths[i], 1}, kind);
                 if (row_lengths[i] < 200)
                     over_axis(r, op, (span){outer, row_lengths[i], inners[pare_rng_below(&r->rng, 4)]}, kind);
