@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Jobs: opening source and mapping, the output's tensors and metadata, running, what callers see of the plan. */
-#include "api/job.h"
+#include "api/calibrate.h"
 
 #include "core/log.h"
 #include "core/status.h"
@@ -86,6 +86,8 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
         return nomem(d);
     }
     job->force = o->force;
+    job->method = o->method, job->calib = o->calib;
+    job->calib_ctx = o->calib_ctx, job->calib_windows = o->calib_windows;
     job->max_shard_bytes = o->max_shard_bytes;
     job->meta.arena = job->arena;
     pare_status s = PARE_OK;
@@ -100,9 +102,18 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
     return s;
 }
 
+void *pare_job_keep(pare_job *job, size_t bytes) {
+    if (pare_grow((void **)&job->kept, &job->cap_kept, job->n_kept + 1, sizeof *job->kept) != PARE_OK) return NULL;
+    void *p = pare_malloc_aligned(bytes);
+    if (p) job->kept[job->n_kept++] = p;
+    return p;
+}
+
 void pare_job_close(pare_job **jp) {
     pare_job *job = jp ? *jp : NULL;
     if (!job) return;
+    for (size_t i = 0; i < job->n_kept; i++) pare_free(job->kept[i]);
+    pare_free(job->kept);
     pare_mapping_close(&job->map);
     pare_source_close(&job->src);
     pare_arena_free(&job->arena);
@@ -193,6 +204,7 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 /* ---- running ---- */
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
+    if (job->method && strcmp(job->method, "gptq") == 0) PARE_TRY(pare_job_calibrate(job, d));
     const pare_mapping *m = job->map;
     bool folder = job->kind == PARE_SOURCE_FOLDER;
     pare_out_file *files = pare_arena_alloc(job->arena, (m->n_files + 3) * sizeof *files);

@@ -18,6 +18,7 @@ typedef struct pare_job_tensor {
     pare_emit emit;
     char note[96];
     bool fallback;
+    bool encoded; /* map->src holds rows made by a calibrated method, in memory of the job */
     int64_t rows, cols; /* of the work: a vector that is permuted counts as rows of 1 */
     size_t out0, n_out; /* its tensors in the output */
     uint64_t bytes_out;
@@ -39,6 +40,10 @@ struct pare_job {
     size_t n_out;
     pare_out_tensor *out;
     pare_meta_list meta;
+    const char *method, *calib; /* "rtn" or a calibrated method; its text, NULL = built in */
+    int64_t calib_ctx, calib_windows;
+    void **kept; /* memory of encoded rows */
+    size_t n_kept, cap_kept;
     double work_s, check_s, sync_s; /* after run */
     char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json; in the arena */
 };
@@ -74,6 +79,9 @@ size_t pare_row_work_raw_bytes(const pare_job_tensor *t, size_t chunk_rows);
 /* Rows [row0, row0 + n) of the output to dst. Fails on NaN, Inf, a value too large for the format, inexact transcoding.
  */
 pare_status pare_row_work_run(pare_row_work *w, size_t row0, size_t n, void *dst, pare_diag *d);
+
+/* Memory that lives as long as the job; NULL on failure. */
+void *pare_job_keep(pare_job *job, size_t bytes);
 
 /* ---- api/stream.c ---- */
 pare_status pare_job_stream(pare_job *job, pare_writer *w, pare_diag *d);

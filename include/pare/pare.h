@@ -144,6 +144,9 @@ typedef struct pare_job_opts {
     size_t n_tensor;
     const char *const *keep; /* "REGEX": not quantized */
     size_t n_keep;
+    const char *method;       /* quantize: "rtn" (NULL) or "gptq" */
+    const char *calib;        /* calibrated methods: a text; NULL = the one built in */
+    int64_t calib_ctx, calib_windows; /* its windows: tokens each, how many; 0 = 512 and 128 */
     bool pure;                /* mixes: the base type for every matrix */
     bool allow_requantize;    /* rounding what is already rounded is refused without this */
     bool force;               /* replace an existing output */
