@@ -5,7 +5,6 @@
 #include "api/calibrate.h"
 
 #include "calib/linalg.h"
-#include "calib/sweep.h"
 #include "core/log.h"
 #include "core/status.h"
 #include "core/threads.h"
@@ -134,34 +133,34 @@ static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag
 }
 
 static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, pare_diag *d) {
-    pare_graph *g = c->run[1].m.g;
-    pare_job_tensor *t = tensor_of(c, g, l->weight);
+    pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l->weight);
     if (!t) return PARE_OK;
     size_t rows = (size_t)t->rows, n = (size_t)t->cols;
-    float *w = pare_malloc(rows * n * sizeof *w), *target = pare_malloc(rows * n * sizeof *target);
+    float *w = pare_malloc(rows * n * sizeof *w);
     void *out = room(c, t);
-    pare_status st = w && target && out ? PARE_OK : no_memory(d);
+    pare_status st = w && out ? PARE_OK : no_memory(d);
     if (st == PARE_OK) {
         rows_work k = {.t = t, .src = t->map->src->data, .w = w};
         pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
-        st = pare_corrected_target(rows, n, w, s->c, s->r && rows == s->r_rows ? s->r : NULL, u, 1.0f, target, d);
+        pare_method_layer layer = {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .u = u, .out = out};
+        st = c->job->method->encode(&layer, d);
     }
-    pare_sweep sweep = {.rows = rows, .n = n, .u = u, .type = t->to, .w = target, .out = out};
-    if (st == PARE_OK) st = pare_sweep_run(&sweep, d);
     pare_free(w);
-    pare_free(target);
     return st == PARE_OK ? settle(c, t, l->weight, out, d) : st;
 }
 
 static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d) {
     calibration *c = ctx;
     double used = 0;
-    float *u = pare_malloc(s->n * s->n * sizeof *u);
-    if (!u) return no_memory(d);
-    pare_status st = pare_inverse_factor(s->n, s->h, DAMPING, u, &used, d);
-    if (st == PARE_OK && used > DAMPING)
-        pare_log(PARE_LOG_WARN, "%s: the second moments are nearly singular; damped by %g of their mean", l->name,
-                 used);
+    float *u = NULL;
+    pare_status st = PARE_OK;
+    if (c->job->method->factor) {
+        u = pare_malloc(s->n * s->n * sizeof *u);
+        st = u ? pare_inverse_factor(s->n, s->h, DAMPING, u, &used, d) : no_memory(d);
+        if (st == PARE_OK && used > DAMPING)
+            pare_log(PARE_LOG_WARN, "%s: the second moments are nearly singular; damped by %g of their mean", l->name,
+                     used);
+    }
     for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, d);
     pare_free(u);
     if (st != PARE_OK && d && !d->where[0]) snprintf(d->where, sizeof d->where, "%s", l->name);
@@ -199,7 +198,7 @@ static pare_status walk(calibration *c, pare_diag *d) {
     pare_linears_free(&lin);
     pare_walk_opts o = {.batches = c->data.batches,
                         .tokens_per_batch = (size_t)(c->data.batch * c->data.ctx),
-                        .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL,
+                        .want = c->job->method->want,
                         .budget_bytes = BUDGET,
                         .group = group,
                         .wants = wants,

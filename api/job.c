@@ -86,7 +86,7 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
         return nomem(d);
     }
     job->force = o->force;
-    job->method = o->method, job->calib = o->calib;
+    job->calib = o->calib;
     job->calib_ctx = o->calib_ctx, job->calib_windows = o->calib_windows;
     job->max_shard_bytes = o->max_shard_bytes;
     job->meta.arena = job->arena;
@@ -204,7 +204,7 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 /* ---- running ---- */
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
-    if (job->method && strcmp(job->method, "gptq") == 0) PARE_TRY(pare_job_calibrate(job, d));
+    if (job->method && job->method->calibrated) PARE_TRY(pare_job_calibrate(job, d));
     const pare_mapping *m = job->map;
     bool folder = job->kind == PARE_SOURCE_FOLDER;
     pare_out_file *files = pare_arena_alloc(job->arena, (m->n_files + 3) * sizeof *files);

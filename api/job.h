@@ -7,6 +7,7 @@
 
 #include "models/mapping.h"
 #include "pare/pare.h"
+#include "quant/method.h"
 #include "quant/plan.h"
 
 /* How a tensor lies in the output: as rows, or as the parts of a layout. */
@@ -40,7 +41,8 @@ struct pare_job {
     size_t n_out;
     pare_out_tensor *out;
     pare_meta_list meta;
-    const char *method, *calib; /* "rtn" or a calibrated method; its text, NULL = built in */
+    const pare_method *method;
+    const char *calib; /* calibrated methods: the text, NULL = built in */
     int64_t calib_ctx, calib_windows;
     void **kept; /* memory of encoded rows */
     size_t n_kept, cap_kept;
