@@ -75,15 +75,15 @@ static void sweep_chunk(const chunk *c) {
     const pare_sweep *s = k->s;
     size_t n = s->n;
     for (size_t b = 0; b < n; b += k->block) {
-        size_t end = b + k->block < n ? b + k->block : n;
+        size_t end = b + k->block < n ? b + k->block : n, count = 0;
         for (size_t j = b; j < end; j++) {
             if (s->type && j % k->group == 0) fit_group(c, j);
             if (s->choose && (j - b) % k->step == 0) {
-                size_t count = end - j < k->step ? end - j : k->step;
+                count = end - j < k->step ? end - j : k->step;
                 memset(c->zero, 0, c->rows * k->step);
                 s->choose(s->ctx, c->row0, c->rows, j, count, c->w + j, n, k->inv_diag + j, c->zero);
             }
-            fix_column(c, b, end, j, (j - b) % k->step, k->step);
+            fix_column(c, b, end, j, (j - b) % k->step, count);
             if (s->type && (j + 1) % k->group == 0) pack_group(c, j / k->group * k->group);
         }
         if (end < n)
@@ -117,15 +117,15 @@ static void chunk_item(void *ctx, size_t i) {
 }
 
 pare_status pare_sweep_run(const pare_sweep *s, pare_diag *d) {
-    work k = {.s = s, .step = s->step ? s->step : BLOCK, .chunk_rows = ROWS};
+    work k = {.s = s, .step = s->step ? s->step : BLOCK, .chunk_rows = s->chunk_rows ? s->chunk_rows : ROWS};
     k.group = !s->type ? 1 : s->type->grid->group ? s->type->grid->group : s->n;
     k.block = k.group <= s->n && k.group > BLOCK && k.group <= 256 ? k.group : BLOCK;
-    if (k.step > k.block) k.block = k.step;
+    k.block = k.step > k.block ? k.step : k.block / k.step * k.step; /* what choose sees lies within a block */
     float *inv = pare_malloc(s->n * sizeof *inv);
     if (!inv) return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for %zu columns", s->n);
     for (size_t j = 0; j < s->n; j++) inv[j] = 1.0f / (s->u[j * s->n + j] * s->u[j * s->n + j]);
     k.inv_diag = inv;
-    pare_parallel((s->rows + ROWS - 1) / ROWS, 1, chunk_item, &k);
+    pare_parallel((s->rows + k.chunk_rows - 1) / k.chunk_rows, 1, chunk_item, &k);
     pare_free(inv);
     if (atomic_load(&k.failed))
         return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for the sweep over %zu columns", s->n);
