@@ -46,7 +46,8 @@ static pare_job_tensor *tensor_of(const calibration *c, const pare_graph *g, par
     const void *data = g->values[v].tensor.data;
     for (size_t i = 0; i < c->job->n; i++) {
         pare_job_tensor *t = &c->job->t[i];
-        if (t->map->src && t->map->src->data == data && t->to->grid && t->from != t->to && !t->encoded) return t;
+        bool wanted = t->pruned || (t->to->grid && t->from != t->to);
+        if (t->map->src && t->map->src->data == data && wanted && !t->encoded) return t;
     }
     return NULL;
 }
@@ -85,14 +86,6 @@ static void encode_rows(void *ctx, size_t i) {
 
 /* The tensor's rows are these from now on, in the job and in the reduced model. */
 static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void *rows, pare_diag *d) {
-    pare_arena *arena = c->job->arena;
-    pare_mapped *m = pare_arena_alloc(arena, sizeof *m);
-    pare_stored *s = pare_arena_alloc(arena, sizeof *s);
-    if (!m || !s) return no_memory(d);
-    *m = *t->map;
-    *s = *m->src;
-    s->type = t->to, s->data = rows, s->bytes = (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
-    m->src = s;
     pare_graph *g = c->run[1].m.g;
     pare_tensor view = g->values[v].tensor;
     view.type = t->to, view.data = rows;
@@ -104,8 +97,7 @@ static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void
             pare_exec_replace_weight(c->run[1].e, (pare_value)i, &twin);
         }
     pare_exec_replace_weight(c->run[1].e, v, &view);
-    t->map = m;
-    t->encoded = true;
+    PARE_TRY(pare_job_adopt(c->job, t, rows, d));
     return pare_exec_shape(c->run[1].e, c->sym[1], d);
 }
 
@@ -122,7 +114,7 @@ static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag
         bool linear = false;
         for (size_t i = 0; i < lin->n; i++) linear |= lin->v[i].weight == (pare_value)v;
         pare_job_tensor *t = linear ? NULL : tensor_of(c, g, (pare_value)v);
-        if (!t) continue;
+        if (!t || t->pruned) continue; /* pruned and no linear: dropped from the plan below */
         rows_work k = {.t = t, .src = t->map->src->data, .out = room(c, t)};
         if (!k.out) return no_memory(d);
         pare_parallel(((size_t)t->rows + CHUNK - 1) / CHUNK, 1, encode_rows, &k);
@@ -142,6 +134,9 @@ static pare_status solve(calibration *c, const pare_linear *l, const pare_stats 
     if (st == PARE_OK) {
         rows_work k = {.t = t, .src = t->map->src->data, .w = w};
         pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
+        if (t->pruned) st = pare_job_prune_layer(c->job, t, l->name, w, s, u, out, d);
+    }
+    if (st == PARE_OK && !t->pruned) {
         pare_method_layer layer = {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .u = u, .out = out};
         st = c->job->method->encode(&layer, d);
     }
@@ -149,12 +144,16 @@ static pare_status solve(calibration *c, const pare_linear *l, const pare_stats 
     return st == PARE_OK ? settle(c, t, l->weight, out, d) : st;
 }
 
+static bool wants_factor(const pare_job *job) {
+    return job->method ? job->method->factor : job->prune->criterion->needs & PARE_NEEDS_SWEEP;
+}
+
 static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d) {
     calibration *c = ctx;
     double used = 0;
     float *u = NULL;
     pare_status st = PARE_OK;
-    if (c->job->method->factor) {
+    if (wants_factor(c->job)) {
         u = pare_malloc(s->n * s->n * sizeof *u);
         st = u ? pare_inverse_factor(s->n, s->h, DAMPING, u, &used, d) : no_memory(d);
         if (st == PARE_OK && used > DAMPING)
@@ -198,7 +197,7 @@ static pare_status walk(calibration *c, pare_diag *d) {
     pare_linears_free(&lin);
     pare_walk_opts o = {.batches = c->data.batches,
                         .tokens_per_batch = (size_t)(c->data.batch * c->data.ctx),
-                        .want = c->job->method->want,
+                        .want = c->job->method ? c->job->method->want : c->job->prune->criterion->want,
                         .budget_bytes = BUDGET,
                         .group = group,
                         .wants = wants,
@@ -211,6 +210,13 @@ static pare_status walk(calibration *c, pare_diag *d) {
     pare_meter_start(&c->meter, "calibrate", "", 1000);
     if (s == PARE_OK) s = pare_walk_run(&o, d);
     return s;
+}
+
+/* A matrix that the model never multiplies by (BERT's pooler): there is nothing to judge its weights by. */
+static void unreached(pare_job_tensor *t) {
+    t->pruned = false, t->sparsity = 0, t->fallback = true;
+    snprintf(t->note, sizeof t->note, "not pruned: the model never multiplies by it");
+    pare_log(PARE_LOG_WARN, "%s: not pruned: the model never multiplies by it", t->map->name);
 }
 
 pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
@@ -227,5 +233,6 @@ pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
     pare_calib_data_free(&c.data);
     for (size_t i = 0; s == PARE_OK && i < job->n; i++) /* rows that are there already are only moved */
         if (job->t[i].encoded) job->t[i].from = job->t[i].to;
+        else if (job->t[i].pruned) unreached(&job->t[i]);
     return s;
 }

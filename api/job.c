@@ -121,6 +121,19 @@ void pare_job_close(pare_job **jp) {
     *jp = NULL;
 }
 
+pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_diag *d) {
+    pare_mapped *m = pare_arena_alloc(job->arena, sizeof *m);
+    pare_stored *s = pare_arena_alloc(job->arena, sizeof *s);
+    if (!m || !s) return nomem(d);
+    *m = *t->map;
+    *s = *m->src;
+    s->type = t->to, s->data = rows, s->bytes = (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
+    m->src = s;
+    t->map = m;
+    t->encoded = true;
+    return PARE_OK;
+}
+
 /* ---- the output's tensors ---- */
 static pare_status part(pare_job *job, const pare_job_tensor *t, const char *suffix, const pare_qtype *type, int64_t a,
                         int64_t b, pare_diag *d) {
@@ -204,7 +217,8 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 /* ---- running ---- */
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
-    if (job->method && job->method->calibrated) PARE_TRY(pare_job_calibrate(job, d));
+    if (job->prune && !job->prune->criterion->needs) PARE_TRY(pare_job_prune_rows(job, d));
+    else if (job->prune || (job->method && job->method->calibrated)) PARE_TRY(pare_job_calibrate(job, d));
     const pare_mapping *m = job->map;
     bool folder = job->kind == PARE_SOURCE_FOLDER;
     pare_out_file *files = pare_arena_alloc(job->arena, (m->n_files + 3) * sizeof *files);
@@ -240,7 +254,7 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (s == PARE_OK) s = pare_writer_finish(w, d);
     if (s == PARE_OK) pare_writer_seconds(w, &job->check_s, &job->sync_s);
     pare_writer_close(&w);
-    return s;
+    return s == PARE_OK && job->prune ? pare_job_prune_check(job, d) : s;
 }
 
 /* ---- what callers see ---- */
@@ -260,6 +274,10 @@ pare_job_row pare_job_at(const pare_job *job, size_t i) {
                       .to = t->to->name,
                       .note = t->note,
                       .fallback = t->fallback,
+                      .pruned = t->pruned,
+                      .sparsity = t->sparsity,
+                      .zeros = t->zeros,
+                      .elems = (uint64_t)t->rows * (uint64_t)t->cols,
                       .ndim = t->map->ndim,
                       .quantized = t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP,
                       .bytes_in = bytes_in(t),
@@ -275,6 +293,7 @@ pare_job_totals pare_job_sum(const pare_job *job) {
                          .layout = job->layout,
                          .tensors = job->n,
                          .dropped = job->map->n_dropped,
+                         .ran = job->prune ? job->prune->ran : "",
                          .work_s = job->work_s,
                          .check_s = job->check_s,
                          .sync_s = job->sync_s};
@@ -283,6 +302,11 @@ pare_job_totals pare_job_sum(const pare_job *job) {
         s.quantized += t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP;
         s.fallbacks += t->fallback;
         s.weights += (uint64_t)t->rows * (uint64_t)t->cols;
+        if (t->pruned) {
+            s.pruned++;
+            s.pruned_weights += (uint64_t)t->rows * (uint64_t)t->cols;
+            s.zeros += t->zeros;
+        }
         s.bytes_in += bytes_in(t);
         s.bytes_out += t->bytes_out;
     }

@@ -150,7 +150,7 @@ static pare_status unknown_method(const char *name, pare_diag *d) {
     return pare_fail(d, PARE_ERR_USAGE, NULL, "--method", "`%s` is no method; there are %s", name, list);
 }
 
-static pare_status finish(pare_job *job, const pare_job_opts *o, pare_diag *d) {
+pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_diag *d) {
     if (!o->to)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--to",
                          "name a mix (q4_k_m), a grid (int8, int4:g32) or a float type (f16)");
@@ -174,7 +174,7 @@ static pare_status finish(pare_job *job, const pare_job_opts *o, pare_diag *d) {
 pare_status pare_quantize_open(const char *model, const char *out, const pare_job_opts *o, pare_job **job,
                                pare_diag *d) {
     PARE_TRY(pare_job_begin(model, out, o, job, d));
-    pare_status s = finish(*job, o, d);
+    pare_status s = pare_job_plan_quantize(*job, o, d);
     if (s != PARE_OK) pare_job_close(job);
     return s;
 }
