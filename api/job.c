@@ -215,10 +215,13 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 }
 
 /* ---- running ---- */
+static pare_status prepare(pare_job *job, pare_diag *d) { /* rows that are not made while they stream by */
+    if (job->prune && !job->prune->criterion->needs) return pare_job_prune_rows(job, d);
+    return job->prune || (job->method && job->method->calibrated) ? pare_job_calibrate(job, d) : PARE_OK;
+}
+
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
-    if (job->prune && !job->prune->criterion->needs) PARE_TRY(pare_job_prune_rows(job, d));
-    else if (job->prune || (job->method && job->method->calibrated)) PARE_TRY(pare_job_calibrate(job, d));
     const pare_mapping *m = job->map;
     bool folder = job->kind == PARE_SOURCE_FOLDER;
     pare_out_file *files = pare_arena_alloc(job->arena, (m->n_files + 3) * sizeof *files);
@@ -247,8 +250,9 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
                           .copy_from = job->src->path};
     pare_writer *w = NULL;
     double start = pare_now_s();
-    PARE_TRY(pare_writer_open(job->out_path, &o, &w, d));
-    pare_status s = pare_job_stream(job, w, d);
+    PARE_TRY(pare_writer_open(job->out_path, &o, &w, d)); /* first: no long work for an output that cannot be */
+    pare_status s = prepare(job, d);
+    if (s == PARE_OK) s = pare_job_stream(job, w, d);
     if (s == PARE_OK && pare_is_interrupted()) s = pare_interrupted(d);
     job->work_s = pare_now_s() - start;
     if (s == PARE_OK) s = pare_writer_finish(w, d);
