@@ -45,7 +45,7 @@ int pare_cmd_prune(int argc, char **argv) {
         {"--sparsity", 0, 'd', &sparsity, "SHARE", "share of zeros in every pruned matrix (0.5); N:M fixes its own"},
         {"--pattern", 0, 's', &o.pattern, "PATTERN", "where zeros may lie (unstructured)"},
         {"--scope", 0, 's', &o.scope, "SCOPE",
-         "which weights compete: row (wanda's own), layer (the others'), global (magnitude)"},
+         "which weights compete: row (wanda, sparsegpt), layer (magnitude), global (magnitude only)"},
         {"--tensor", 0, 'S', &tensor, "REGEX=SHARE", "another share for tensors whose name matches; repeatable"},
         {"--keep", 0, 'S', &keep, "REGEX", "do not touch tensors whose name matches; repeatable"},
         {"--calib", 0, 's', &o.calib, "FILE", "wanda, sparsegpt: text to calibrate on (default: a small one built in)"},

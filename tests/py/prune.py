@@ -10,9 +10,10 @@ import json, math, os, shutil, struct, subprocess, sys
 import numpy as np
 import gguf
 from gguf.quants import dequantize
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 sys.path.insert(0, os.path.dirname(__file__))
 from reference import angles, heads, load, rms, softmax
+from tiny_encoder import tiny_encoder
 
 pare, tok_dump, models, text, out = sys.argv[1:6]
 src = f"{models}/stories260k"
@@ -97,7 +98,7 @@ def wanda(w, x, pattern):
     return np.where(mask, 0, w)
 
 
-def sparsegpt(w, x, pattern, full, stream):
+def sparsegpt(w, x, pattern, full, stream, by_layer):
     """stream: (original, reduced) of what the outputs are added to; full: the original's inputs."""
     h = x.T @ x
     h += 0.01 * np.diag(h).mean() * np.eye(len(h))
@@ -112,6 +113,7 @@ def sparsegpt(w, x, pattern, full, stream):
             score = w[:, j:j + step] ** 2 / np.diag(u)[j:j + step] ** 2
             n = score.shape[1]
             if pattern: mask[:, j:j + step] = groups_of(score, *pattern)
+            elif by_layer: mask[:, j:j + step] = smallest(score, (j + n) * len(w) // 2 - j * len(w) // 2)
             else: mask[:, j:j + step] = np.stack([smallest(r, (j + n) // 2 - j // 2) for r in score])
         err = np.where(mask[:, j], w[:, j], 0) / u[j, j]
         w[:, j + 1:] -= np.outer(err, u[j, j + 1:])
@@ -119,23 +121,23 @@ def sparsegpt(w, x, pattern, full, stream):
     return w
 
 
-def prune_layer(method, pattern):
+def prune_layer(method, pattern, by_layer):
     w = dict(W)
     for upto, names in (("qkv", NAMES[:3]), ("o", NAMES[3:4]), ("mlp", NAMES[4:6]), ("down", NAMES[6:])):
         x, r = inputs(w, upto)
         full, rf = inputs(W, upto)
         for n in names:
-            w[n] = wanda(W[n], x, pattern) if method == "wanda" else sparsegpt(W[n], x, pattern, full, None if r is None else (rf, r))
+            w[n] = wanda(W[n], x, pattern) if method == "wanda" else sparsegpt(W[n], x, pattern, full, None if r is None else (rf, r), by_layer)
     return w
 
 
 for method in ("wanda", "sparsegpt"):
-    for pattern in (None, (2, 4)):
-        tag = "2:4" if pattern else "50 %"
-        scope = ["--scope", "row"] if not pattern and method == "sparsegpt" else []
-        how = ["--pattern", "2:4"] if pattern else ["--sparsity", "0.5", *scope]
+    for pattern, by_layer in ((None, False), (None, True), ((2, 4), False)):
+        if by_layer and method == "wanda": continue
+        tag = "2:4" if pattern else "50 % of the layer" if by_layer else "50 % of a row"
+        how = ["--pattern", "2:4"] if pattern else ["--sparsity", "0.5", "--scope", "layer" if by_layer else "row"]
         must(src, "-o", f"{out}/{method}", "--method", method, *how, *data, "--force")
-        got, want = load(f"{out}/{method}")[1], prune_layer(method, pattern)
+        got, want = load(f"{out}/{method}")[1], prune_layer(method, pattern, by_layer)
         same, worst, loss = [], 0, []
         for n in NAMES:
             m = (got[n] == 0) == (want[n] == 0)
@@ -188,7 +190,7 @@ check("--scope global: one limit for all", all(np.array_equal(w == 0, np.abs(ori
 must(src, "-o", f"{out}/k", "--method", "sparsegpt", "--sparsity", "0.5", "--pattern", "block:4x4", *data)
 F = zeros_of(f"{out}/k")
 block = lambda w: (w.reshape(w.shape[0] // 4, 4, -1, 4) == 0).sum((1, 3))
-check("block:4x4: blocks are empty or full", all(set(np.unique(block(w))) == {0, 16} and (block(w) == 16).sum() == w.size // 32 for n, w in F.items() if linear(n)))
+check("block:4x4: blocks are empty or full", all(set(np.unique(block(w))) == {0, 16} and ((block(w) == 16).sum(1) == w.shape[1] // 8).all() for n, w in F.items() if linear(n)))
 
 # ---- rounding at the same time ----
 for to in ("q8_0", "q5_0"):
@@ -211,6 +213,24 @@ check("verify runs it", r.returncode == 0 and 0 < json.load(open(f"{out}/v.json"
 for how in (["wanda", "--sparsity", "0.5"], ["sparsegpt", "--sparsity", "0.5"], ["sparsegpt", "--pattern", "2:4", "--to", "q8_0"]):
     for t in (1, 2): must(src, "-o", f"{out}/t{t}.gguf", "--method", *how, *data, "--threads", t, "--force")
     check(f"{' '.join(how)}: same bytes at 1 and 2 threads", open(f"{out}/t1.gguf", "rb").read() == open(f"{out}/t2.gguf", "rb").read())
+
+# ---- an encoder, with a pooler that its embeddings do not use; a model of unknown architecture ----
+b = f"{out}/bert"
+tiny_encoder(b)
+w = load_file(f"{b}/model.safetensors")
+w["pooler.dense.weight"], w["pooler.dense.bias"] = np.ones((32, 32), np.float32), np.zeros(32, np.float32)
+save_file(w, f"{b}/model.safetensors", metadata={"format": "pt"})
+must(b, "-o", f"{b}2", "--method", "sparsegpt", "--pattern", "2:4", "--calib", cal, "--calib-ctx", "64", "--calib-windows", "4", "--json", f"{b}.json")
+F, report = zeros_of(f"{b}2"), json.load(open(f"{b}.json"))
+matrix = lambda n: "encoder.layer" in n and n.endswith("weight") and "Norm" not in n
+check("encoder: linear layers only, not the pooler", all(two_of_four(F[n]) if matrix(n) else np.array_equal(F[n], w[n]) for n in F) and
+      "never multiplies" in next(r["note"] for r in report["plan"] if r["name"] == "pooler.dense.weight") and "outputs finite" in report["pruned"]["ran"])
+u = f"{out}/unknown.safetensors"
+save_file({"net.0.weight": W[NAMES[0]].astype(np.float16), "net.0.bias": np.ones(64, np.float16), "embed.weight": np.ones((8, 8), np.float16)}, u)
+must(u, "-o", f"{out}/unknown2.safetensors", *["--method", "magnitude", "--pattern", "1:4"], "--json", f"{out}/u.json")
+F = load_file(f"{out}/unknown2.safetensors")
+check("unknown architecture: magnitude by names and shapes", ((F["net.0.weight"].reshape(-1, 4) == 0).sum(1) == 3).all() and F["embed.weight"].all() and
+      "not run" in json.load(open(f"{out}/u.json"))["pruned"]["ran"])
 
 # ---- refusals ----
 open(f"{out}/short.txt", "w").write("Once upon a time")
