@@ -68,7 +68,7 @@ static int file_type(const pare_job *job) {
     return best;
 }
 
-static pare_status finish(pare_job *job, const pare_job_opts *o, pare_diag *d) {
+pare_status pare_job_plan_convert(pare_job *job, const pare_job_opts *o, pare_diag *d) {
     const pare_qtype *to = NULL;
     if (o->to) {
         to = pare_qtype_by_name(o->to);
@@ -89,7 +89,7 @@ static pare_status finish(pare_job *job, const pare_job_opts *o, pare_diag *d) {
 pare_status pare_convert_open(const char *model, const char *out, const pare_job_opts *o, pare_job **job,
                               pare_diag *d) {
     PARE_TRY(pare_job_begin(model, out, o, job, d));
-    pare_status s = finish(*job, o, d);
+    pare_status s = pare_job_plan_convert(*job, o, d);
     if (s != PARE_OK) pare_job_close(job);
     return s;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Jobs: opening source and mapping, the output's tensors and metadata, running, what callers see of the plan. */
-#include "api/job.h"
+#include "api/calibrate.h"
 
 #include "core/log.h"
 #include "core/status.h"
@@ -86,6 +86,8 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
         return nomem(d);
     }
     job->force = o->force;
+    job->calib = o->calib;
+    job->calib_ctx = o->calib_ctx, job->calib_windows = o->calib_windows;
     job->max_shard_bytes = o->max_shard_bytes;
     job->meta.arena = job->arena;
     pare_status s = PARE_OK;
@@ -100,14 +102,36 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
     return s;
 }
 
+void *pare_job_keep(pare_job *job, size_t bytes) {
+    if (pare_grow((void **)&job->kept, &job->cap_kept, job->n_kept + 1, sizeof *job->kept) != PARE_OK) return NULL;
+    void *p = pare_malloc_aligned(bytes);
+    if (p) job->kept[job->n_kept++] = p;
+    return p;
+}
+
 void pare_job_close(pare_job **jp) {
     pare_job *job = jp ? *jp : NULL;
     if (!job) return;
+    for (size_t i = 0; i < job->n_kept; i++) pare_free(job->kept[i]);
+    pare_free(job->kept);
     pare_mapping_close(&job->map);
     pare_source_close(&job->src);
     pare_arena_free(&job->arena);
     pare_free(job);
     *jp = NULL;
+}
+
+pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_diag *d) {
+    pare_mapped *m = pare_arena_alloc(job->arena, sizeof *m);
+    pare_stored *s = pare_arena_alloc(job->arena, sizeof *s);
+    if (!m || !s) return nomem(d);
+    *m = *t->map;
+    *s = *m->src;
+    s->type = t->to, s->data = rows, s->bytes = (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
+    m->src = s;
+    t->map = m;
+    t->encoded = true;
+    return PARE_OK;
 }
 
 /* ---- the output's tensors ---- */
@@ -191,6 +215,11 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 }
 
 /* ---- running ---- */
+static pare_status prepare(pare_job *job, pare_diag *d) { /* rows that are not made while they stream by */
+    if (job->prune && !job->prune->criterion->needs) return pare_job_prune_rows(job, d);
+    return job->prune || (job->method && job->method->calibrated) ? pare_job_calibrate(job, d) : PARE_OK;
+}
+
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
     const pare_mapping *m = job->map;
@@ -221,14 +250,15 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
                           .copy_from = job->src->path};
     pare_writer *w = NULL;
     double start = pare_now_s();
-    PARE_TRY(pare_writer_open(job->out_path, &o, &w, d));
-    pare_status s = pare_job_stream(job, w, d);
+    PARE_TRY(pare_writer_open(job->out_path, &o, &w, d)); /* first: no long work for an output that cannot be */
+    pare_status s = prepare(job, d);
+    if (s == PARE_OK) s = pare_job_stream(job, w, d);
     if (s == PARE_OK && pare_is_interrupted()) s = pare_interrupted(d);
     job->work_s = pare_now_s() - start;
     if (s == PARE_OK) s = pare_writer_finish(w, d);
     if (s == PARE_OK) pare_writer_seconds(w, &job->check_s, &job->sync_s);
     pare_writer_close(&w);
-    return s;
+    return s == PARE_OK && job->prune ? pare_job_prune_check(job, d) : s;
 }
 
 /* ---- what callers see ---- */
@@ -248,6 +278,10 @@ pare_job_row pare_job_at(const pare_job *job, size_t i) {
                       .to = t->to->name,
                       .note = t->note,
                       .fallback = t->fallback,
+                      .pruned = t->pruned,
+                      .sparsity = t->sparsity,
+                      .zeros = t->zeros,
+                      .elems = (uint64_t)t->rows * (uint64_t)t->cols,
                       .ndim = t->map->ndim,
                       .quantized = t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP,
                       .bytes_in = bytes_in(t),
@@ -263,6 +297,7 @@ pare_job_totals pare_job_sum(const pare_job *job) {
                          .layout = job->layout,
                          .tensors = job->n,
                          .dropped = job->map->n_dropped,
+                         .ran = job->prune ? job->prune->ran : "",
                          .work_s = job->work_s,
                          .check_s = job->check_s,
                          .sync_s = job->sync_s};
@@ -271,6 +306,11 @@ pare_job_totals pare_job_sum(const pare_job *job) {
         s.quantized += t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP;
         s.fallbacks += t->fallback;
         s.weights += (uint64_t)t->rows * (uint64_t)t->cols;
+        if (t->pruned) {
+            s.pruned++;
+            s.pruned_weights += (uint64_t)t->rows * (uint64_t)t->cols;
+            s.zeros += t->zeros;
+        }
         s.bytes_in += bytes_in(t);
         s.bytes_out += t->bytes_out;
     }

@@ -7,6 +7,8 @@
 
 #include "models/mapping.h"
 #include "pare/pare.h"
+#include "prune/solve.h"
+#include "quant/method.h"
 #include "quant/plan.h"
 
 /* How a tensor lies in the output: as rows, or as the parts of a layout. */
@@ -18,10 +20,23 @@ typedef struct pare_job_tensor {
     pare_emit emit;
     char note[96];
     bool fallback;
+    bool encoded;       /* map->src holds rows made by a calibrated method, in memory of the job */
+    bool pruned;        /* to be, or after the run: was */
+    double sparsity;    /* wanted */
+    uint64_t zeros;     /* after the run: counted in the output */
     int64_t rows, cols; /* of the work: a vector that is permuted counts as rows of 1 */
     size_t out0, n_out; /* its tensors in the output */
     uint64_t bytes_out;
 } pare_job_tensor;
+
+/* What a pruning job does to every tensor that is marked. */
+typedef struct pare_job_prune {
+    const pare_criterion *criterion;
+    pare_pattern_spec spec;
+    pare_prune_scope scope;
+    pare_prune_limit limit; /* PARE_SCOPE_GLOBAL */
+    char ran[128];          /* after the run: how the output was tried */
+} pare_job_prune;
 
 struct pare_job {
     pare_source *src;
@@ -39,6 +54,12 @@ struct pare_job {
     size_t n_out;
     pare_out_tensor *out;
     pare_meta_list meta;
+    const pare_method *method;
+    const char *calib; /* calibrated methods: the text, NULL = built in */
+    int64_t calib_ctx, calib_windows;
+    pare_job_prune *prune; /* NULL: nothing is pruned */
+    void **kept;           /* memory of encoded rows */
+    size_t n_kept, cap_kept;
     double work_s, check_s, sync_s; /* after run */
     char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json; in the arena */
 };
@@ -47,6 +68,24 @@ struct pare_job {
 pare_status pare_job_begin(const char *model, const char *out, const pare_job_opts *o, pare_job **job, pare_diag *d);
 /* After every t[i].to is known: emits, output tensors, metadata, config. */
 pare_status pare_job_layout(pare_job *job, pare_diag *d);
+
+/* The rows of t are these from now on (memory that lives as long as the job), in the source's order, in format t->to.
+ */
+pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_diag *d);
+
+/* ---- the plans of quantize and convert: t[i].to and the layout ---- */
+pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_diag *d);
+pare_status pare_job_plan_convert(pare_job *job, const pare_job_opts *o, pare_diag *d);
+
+/* ---- api/prune_run.c ---- */
+/* Fills the rows of the job's pruned tensors, by criteria that need no data. */
+pare_status pare_job_prune_rows(pare_job *job, pare_diag *d);
+/* One layer: w [rows, cols] its values, which become those that stay; out: room for the rows as they will be stored. s
+ * and u as in prune/solve.h. */
+pare_status pare_job_prune_layer(pare_job *job, const pare_job_tensor *t, const char *name, float *w,
+                                 const pare_stats *s, const float *u, void *out, pare_diag *d);
+/* Opens what was written, counts the zeros of every pruned tensor (t->zeros), and runs it. */
+pare_status pare_job_prune_check(pare_job *job, pare_diag *d);
 
 /* ---- api/folder_config.c ---- */
 pare_status pare_job_config(pare_job *job, pare_diag *d); /* config_text, quant_text */
@@ -74,6 +113,9 @@ size_t pare_row_work_raw_bytes(const pare_job_tensor *t, size_t chunk_rows);
 /* Rows [row0, row0 + n) of the output to dst. Fails on NaN, Inf, a value too large for the format, inexact transcoding.
  */
 pare_status pare_row_work_run(pare_row_work *w, size_t row0, size_t n, void *dst, pare_diag *d);
+
+/* Memory that lives as long as the job; NULL on failure. */
+void *pare_job_keep(pare_job *job, size_t bytes);
 
 /* ---- api/stream.c ---- */
 pare_status pare_job_stream(pare_job *job, pare_writer *w, pare_diag *d);

@@ -143,10 +143,19 @@ static int file_type_of(const char *to) {
     return m ? pare_mix_file_type(m) : 1;
 }
 
-static pare_status finish(pare_job *job, const pare_job_opts *o, pare_diag *d) {
+static pare_status unknown_method(const char *name, pare_diag *d) {
+    char list[256] = "";
+    for (size_t i = 0; pare_method_at(i); i++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", pare_method_at(i)->name);
+    return pare_fail(d, PARE_ERR_USAGE, NULL, "--method", "`%s` is no method; there are %s", name, list);
+}
+
+pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_diag *d) {
     if (!o->to)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--to",
                          "name a mix (q4_k_m), a grid (int8, int4:g32) or a float type (f16)");
+    job->method = pare_method_by_name(o->method ? o->method : "rtn");
+    if (!job->method) return unknown_method(o->method, d);
     pare_plan_tensor *p = pare_calloc(job->n + 1, sizeof *p);
     if (!p) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the plan");
     pare_status s = make_plan(job, o, p, d);
@@ -165,7 +174,7 @@ static pare_status finish(pare_job *job, const pare_job_opts *o, pare_diag *d) {
 pare_status pare_quantize_open(const char *model, const char *out, const pare_job_opts *o, pare_job **job,
                                pare_diag *d) {
     PARE_TRY(pare_job_begin(model, out, o, job, d));
-    pare_status s = finish(*job, o, d);
+    pare_status s = pare_job_plan_quantize(*job, o, d);
     if (s != PARE_OK) pare_job_close(job);
     return s;
 }

@@ -186,7 +186,7 @@ static pare_status one(stream *s, const chunk *c, buffers *b, pare_diag *d) {
     if (t->emit == PARE_EMIT_ROWS) PARE_TRY(pare_writer_put(s->w, t->out0, c->row0 * row, b->rows, c->n * row, d));
     else if (t->emit == PARE_EMIT_GPTQ) PARE_TRY(put_gptq(s, t, c, b->rows, d));
     else PARE_TRY(put_ct(s, t, c, b->rows, b->parts, d));
-    if (t->map->src) pare_source_release(s->job->src, t->map->src, c->row0, c->n);
+    if (t->map->src && !t->encoded) pare_source_release(s->job->src, t->map->src, c->row0, c->n);
     return PARE_OK;
 }
 

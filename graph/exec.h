@@ -54,6 +54,9 @@ size_t pare_exec_memory_bytes(const pare_exec *e); /* activations + workspace of
 void *pare_exec_alloc(pare_exec *e, size_t bytes);
 void pare_exec_release(pare_exec *e, void *p);
 pare_status pare_exec_upload(pare_exec *e, void *dst, const void *src, size_t bytes, pare_diag *d);
+/* Another matrix in the place of weight v, of the same shape, in any storage format; t->data must outlive the executor.
+ * Plans are made anew: pare_exec_shape comes before the next run. */
+void pare_exec_replace_weight(pare_exec *e, pare_value v, const pare_tensor *t);
 /* Drops the backend's copy of a stage's weights; its next run uploads them again. */
 void pare_exec_drop_weights(pare_exec *e, int stage);
 

@@ -117,19 +117,24 @@ pare_status pare_lm_run_shape(pare_lm_run *r, pare_weights *w, int64_t batch, in
     return pare_exec_shape(r->e, sym, d);
 }
 
-static void add_binding(pare_lm_run *r, int *n, pare_value v, void *data) {
-    if (v >= 0) r->bind[(*n)++] = (pare_binding){v, data};
+static void add_binding(pare_binding *b, int *n, pare_value v, void *data) {
+    if (v >= 0) b[(*n)++] = (pare_binding){v, data};
+}
+
+int pare_lm_run_bindings(pare_lm_run *r, const int64_t *ids, pare_binding *b) {
+    int n = 0;
+    add_binding(b, &n, r->m.ids, (void *)(uintptr_t)ids);
+    add_binding(b, &n, r->m.positions, r->positions);
+    add_binding(b, &n, r->m.length, r->length);
+    add_binding(b, &n, r->m.past, r->past);
+    add_binding(b, &n, r->m.cos, r->cos);
+    add_binding(b, &n, r->m.sin, r->sin);
+    for (int64_t i = 0; i < r->m.n_kv; i++) add_binding(b, &n, r->m.kv[i], r->kv[i]);
+    return n;
 }
 
 pare_status pare_lm_run_go(pare_lm_run *r, const int64_t *ids, bool head, pare_diag *d) {
-    int n = 0;
-    add_binding(r, &n, r->m.ids, (void *)(uintptr_t)ids);
-    add_binding(r, &n, r->m.positions, r->positions);
-    add_binding(r, &n, r->m.length, r->length);
-    add_binding(r, &n, r->m.past, r->past);
-    add_binding(r, &n, r->m.cos, r->cos);
-    add_binding(r, &n, r->m.sin, r->sin);
-    for (int64_t i = 0; i < r->m.n_kv; i++) add_binding(r, &n, r->m.kv[i], r->kv[i]);
+    int n = pare_lm_run_bindings(r, ids, r->bind);
     if (head) return pare_exec_run(r->e, -1, r->bind, n, d);
     for (int s = 0; s + 1 < pare_exec_stages(r->e); s++) PARE_TRY(pare_exec_run(r->e, s, r->bind, n, d));
     return PARE_OK;

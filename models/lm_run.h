@@ -25,6 +25,8 @@ void pare_lm_run_close(pare_lm_run *r);
 /* Sizes for the next runs; lengths (NULL = all seq) are those of an encoder's sequences. */
 pare_status pare_lm_run_shape(pare_lm_run *r, pare_weights *w, int64_t batch, int64_t seq, const int64_t *lengths,
                               int64_t past, pare_diag *d);
+/* The bindings of inputs and states for the sizes at hand; returns how many there are (at most n_kv + 6). */
+int pare_lm_run_bindings(pare_lm_run *r, const int64_t *ids, pare_binding *b);
 /* Runs every stage, or all but the last when head is false. */
 pare_status pare_lm_run_go(pare_lm_run *r, const int64_t *ids, bool head, pare_diag *d);
 

@@ -9,7 +9,7 @@ allowed() { # room -> rooms it may include
     cpu | cuda | graph) echo "core $1" ;;
     formats) echo "core formats" ;;
     models) echo "core graph formats models" ;;
-    calib) echo "core graph formats models calib" ;;
+    calib) echo "core graph calib cpu/matmul.h" ;; # sgemm
     quant | prune | distill | verify) echo "core graph calib $1" ;;
     api) echo "core graph cpu formats models calib quant prune distill verify api" ;;
     tools) echo "tools" ;;

@@ -24,13 +24,17 @@ int pare_cmd_quantize(int argc, char **argv) {
     pare_job_opts o = {0};
     bool dry_run = false;
     pare_cli_list tensor = {0}, keep = {0};
-    const char *method = "rtn";
     const pare_cli_opt opts[] = {
         {"--output", 'o', 's', &out, "OUT", "file or folder to write; .gguf, .safetensors, else a folder"},
         {"--to", 0, 's', &o.to, "TARGET", "what weights become (see above)"},
         {"--tensor", 0, 'S', &tensor, "REGEX=GRID", "another grid for tensors whose name matches; repeatable"},
         {"--keep", 0, 'S', &keep, "REGEX", "do not quantize tensors whose name matches; repeatable"},
-        {"--method", 0, 's', &method, "METHOD", "how codes are chosen: rtn (round to nearest, with scale search)"},
+        {"--method", 0, 's', &o.method, "METHOD",
+         "how codes are chosen: rtn (round to nearest), search (weighted by the inputs), gptq (rtn)"},
+        {"--calib", 0, 's', &o.calib, "FILE",
+         "calibrated methods: text to calibrate on (default: a small one built in)"},
+        {"--calib-windows", 0, 'i', &o.calib_windows, "N", "calibrated methods: windows of the text to use (128)"},
+        {"--calib-ctx", 0, 'i', &o.calib_ctx, "N", "calibrated methods: tokens per window (512)"},
         {"--pure", 0, 'f', &o.pure, NULL, "mixes: the base type for every matrix"},
         {"--dry-run", 0, 'f', &dry_run, NULL, "print the plan and stop"},
         {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},
@@ -41,13 +45,6 @@ int pare_cmd_quantize(int argc, char **argv) {
     };
     int n = pare_cli_parse(argc, argv, usage, examples, opts, sizeof opts / sizeof *opts, &model, 1);
     if (n < 0) return n == -2 ? 0 : 2;
-    if (strcmp(method, "rtn") != 0) {
-        static const char *const later[] = {"gptq", "awq", "search", "hqq", "autoround", NULL};
-        for (int i = 0; later[i]; i++)
-            if (strcmp(method, later[i]) == 0) return pare_cli_later("quantize --method", method);
-        fprintf(stderr, "pare quantize: --method: `%s` is no method; known is rtn\n", method);
-        return 2;
-    }
     if (n < 1 || !o.to || (!out && !dry_run)) {
         fprintf(stderr, "pare quantize: %s is missing; `pare quantize --help` has the options\n",
                 n < 1   ? "MODEL"

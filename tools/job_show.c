@@ -42,6 +42,30 @@ static void print_sum(const pare_job *job) {
            s.bits_per_weight, s.bytes_out ? (double)s.bytes_in / (double)s.bytes_out : 0);
 }
 
+/* After a pruning run: what the output has, tensor by tensor. */
+static void print_zeros(const pare_job *job) {
+    static const char *const titles[] = {"pruned tensor", "wanted", "zeros", "of"};
+    pare_job_totals s = pare_job_sum(job);
+    if (!s.pruned) return;
+    pare_cli_table *t = pare_cli_table_new("lrrr", titles);
+    for (size_t i = 0; i < pare_job_count(job); i++) {
+        pare_job_row r = pare_job_at(job, i);
+        char wanted[32], zeros[32], of[32];
+        if (!r.pruned) continue;
+        snprintf(wanted, sizeof wanted, "%.2f %%", 100 * r.sparsity);
+        snprintf(zeros, sizeof zeros, "%.2f %%", r.elems ? 100.0 * (double)r.zeros / (double)r.elems : 0);
+        snprintf(of, sizeof of, "%llu", (unsigned long long)r.elems);
+        const char *cells[] = {r.name, wanted, zeros, of};
+        pare_cli_table_row(t, cells);
+    }
+    pare_cli_table_print(&t);
+    printf("%zu tensors pruned: %llu zeros, %.2f %% of their weights, %.2f %% of all; %s\n", s.pruned,
+           (unsigned long long)s.zeros, 100.0 * (double)s.zeros / (double)s.pruned_weights,
+           100.0 * (double)s.zeros / (double)s.weights, s.ran);
+    printf("Zeros are stored like other weights: they save no bytes here, and no time in engines without kernels for "
+           "them.\n");
+}
+
 static json_t *as_json(const pare_job *job, const char *model, const char *out, double seconds) {
     pare_job_totals s = pare_job_sum(job);
     json_t *rows = json_array(), *dropped = json_array();
@@ -49,11 +73,16 @@ static json_t *as_json(const pare_job *job, const char *model, const char *out, 
         pare_job_row r = pare_job_at(job, i);
         json_t *shape = json_array();
         for (int k = 0; k < r.ndim; k++) json_array_append_new(shape, json_integer(r.shape[k]));
-        json_array_append_new(rows,
-                              json_pack("{s:s, s:s?, s:s, s:s, s:s, s:b, s:b, s:o, s:I, s:I}", "name", r.name, "source",
-                                        r.source_name, "from", r.from, "to", r.to, "note", r.note, "quantized",
-                                        r.quantized, "fallback", r.fallback, "shape", shape, "bytes_in",
-                                        (json_int_t)r.bytes_in, "bytes_out", (json_int_t)r.bytes_out));
+        json_t *row =
+            json_pack("{s:s, s:s?, s:s, s:s, s:s, s:b, s:b, s:o, s:I, s:I}", "name", r.name, "source", r.source_name,
+                      "from", r.from, "to", r.to, "note", r.note, "quantized", r.quantized, "fallback", r.fallback,
+                      "shape", shape, "bytes_in", (json_int_t)r.bytes_in, "bytes_out", (json_int_t)r.bytes_out);
+        if (row && r.pruned) {
+            json_object_set_new(row, "sparsity", json_real(r.sparsity));
+            json_object_set_new(row, "weights", json_integer((json_int_t)r.elems));
+            if (seconds >= 0) json_object_set_new(row, "zeros", json_integer((json_int_t)r.zeros));
+        }
+        json_array_append_new(rows, row);
     }
     for (size_t i = 0; pare_job_dropped(job, i); i++)
         json_array_append_new(dropped, json_string(pare_job_dropped(job, i)));
@@ -62,6 +91,14 @@ static json_t *as_json(const pare_job *job, const char *model, const char *out, 
                           (int)s.quantized, "fallbacks", (int)s.fallbacks, "weights", (json_int_t)s.weights, "bytes_in",
                           (json_int_t)s.bytes_in, "bytes_out", (json_int_t)s.bytes_out, "bits_per_weight",
                           s.bits_per_weight, "dropped", dropped, "plan", rows);
+    if (j && s.pruned) {
+        json_t *p = json_pack("{s:i, s:I}", "tensors", (int)s.pruned, "weights", (json_int_t)s.pruned_weights);
+        if (p && seconds >= 0) {
+            json_object_set_new(p, "zeros", json_integer((json_int_t)s.zeros));
+            json_object_set_new(p, "ran", json_string(s.ran));
+        }
+        json_object_set_new(j, "pruned", p);
+    }
     if (j && seconds >= 0)
         json_object_set_new(j, "seconds",
                             json_pack("{s:f, s:f, s:f, s:f}", "all", seconds, "work", s.work_s, "read_back", s.check_s,
@@ -103,6 +140,7 @@ int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_ru
         if (s != PARE_OK) status = pare_cli_fail(s, &d);
         else if (table && !pare_cli_quiet()) {
             pare_job_totals t = pare_job_sum(*job);
+            print_zeros(*job);
             printf("wrote %s in %.2f s (work %.2f, reading back %.2f, disk %.2f)\n", out, seconds, t.work_s, t.check_s,
                    t.sync_s);
         }

@@ -144,10 +144,13 @@ typedef struct pare_job_opts {
     size_t n_tensor;
     const char *const *keep; /* "REGEX": not quantized */
     size_t n_keep;
-    bool pure;                /* mixes: the base type for every matrix */
-    bool allow_requantize;    /* rounding what is already rounded is refused without this */
-    bool force;               /* replace an existing output */
-    uint64_t max_shard_bytes; /* 0 = one file */
+    const char *method;               /* quantize: "rtn" (NULL) or "gptq" */
+    const char *calib;                /* calibrated methods: a text; NULL = the one built in */
+    int64_t calib_ctx, calib_windows; /* its windows: tokens each, how many; 0 = 512 and 128 */
+    bool pure;                        /* mixes: the base type for every matrix */
+    bool allow_requantize;            /* rounding what is already rounded is refused without this */
+    bool force;                       /* replace an existing output */
+    uint64_t max_shard_bytes;         /* 0 = one file */
 } pare_job_opts;
 
 typedef struct pare_job_row {
@@ -155,6 +158,9 @@ typedef struct pare_job_row {
     const char *from, *to;          /* storage formats */
     const char *note;               /* reason of a choice or fallback; "" = nothing to say */
     bool quantized, fallback;       /* fallback: not what was asked for */
+    bool pruned;
+    double sparsity;       /* pruned: the share that was asked for */
+    uint64_t zeros, elems; /* pruned, after the run: counted in the output; of the tensor */
     int ndim;
     int64_t shape[PARE_MAX_DIMS];
     uint64_t bytes_in, bytes_out;
@@ -165,6 +171,9 @@ typedef struct pare_job_totals {
     size_t tensors, quantized, fallbacks, dropped;
     uint64_t weights, bytes_in, bytes_out; /* tensor data only */
     double bits_per_weight;
+    size_t pruned; /* tensors; their weights, and how many of those are zero in the output (after the run) */
+    uint64_t pruned_weights, zeros;
+    const char *ran; /* pruning, after the run: how the output was tried */
     double work_s, check_s,
         sync_s; /* after pare_job_run: reading, computing and writing; reading back; the disk's sync */
 } pare_job_totals;
@@ -191,6 +200,36 @@ PARE_API PARE_MUST_USE pare_status pare_convert_open(const char *model, const ch
                                                      pare_job **job, pare_diag *d);
 
 /* (end of convert) */
+
+/* ---- prune: api/prune.c ------------------------------------------------------------------------------------------ */
+
+/* Weights become zero; shapes stay. The output is dense: it saves bytes only where a grid is given in `to`. After
+ * pare_job_run the output was opened again, its zeros were counted, and it was run. */
+typedef struct pare_prune_opts {
+    const char *method;  /* "magnitude", "wanda", "sparsegpt" (pare_prune_method) */
+    const char *pattern; /* "unstructured" (NULL), "2:4" (N of M stay), "block", "block:RxC" */
+    const char *scope;   /* which weights compete: "row", "layer", "global"; NULL = the method's own */
+    double sparsity;     /* share of zeros, 0 < sparsity < 1; 0 = what the pattern fixes (N:M) */
+    const char *const
+        *tensor; /* "REGEX=SPARSITY", searched in the name of either side; the first that matches decides */
+    size_t n_tensor;
+    const char *const *keep; /* "REGEX": not touched */
+    size_t n_keep;
+    const char *calib; /* the rest as in pare_job_opts */
+    int64_t calib_ctx, calib_windows;
+    const char *to; /* sparsegpt: round to this target at the same time; NULL = keep the float type */
+    const char *format, *layout;
+    bool force;
+    uint64_t max_shard_bytes;
+} pare_prune_opts;
+
+PARE_API PARE_MUST_USE pare_status pare_prune_open(const char *model, const char *out, const pare_prune_opts *o,
+                                                   pare_job **job, pare_diag *d);
+/* The methods and the patterns that there are; false past the last. text: half a line. */
+PARE_API bool pare_prune_method(size_t i, const char **name, const char **text);
+PARE_API bool pare_prune_pattern(size_t i, const char **name, const char **text);
+
+/* (end of prune) */
 
 /* ---- verify: api/verify.c ---------------------------------------------------------------------------------------- */
 

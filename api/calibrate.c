@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Calibrated quantization (api/calibrate.h). The reduced model begins as the original with everything that no walk
+ * decides about (embedding, output matrix) rounded already; each group's weights follow as the walk reaches it. */
+#include "api/calibrate.h"
+
+#include "calib/linalg.h"
+#include "core/log.h"
+#include "core/status.h"
+#include "core/threads.h"
+#include "quant/rtn.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BUDGET  ((size_t)512 << 20) /* of activations in memory */
+#define DAMPING 0.01                /* of the second moments, in units of their mean diagonal (GPTQ's own) */
+
+typedef struct calibration {
+    pare_job *job;
+    pare_calib_data data;
+    pare_weights *w;
+    pare_lm_run run[2];
+    int64_t sym[2][PARE_SYM_COUNT];
+    pare_meter meter;
+} calibration;
+
+typedef struct bind_ctx {
+    calibration *c;
+    int side;
+} bind_ctx;
+
+static int bind(void *ctx, size_t batch, pare_binding *b) {
+    bind_ctx *x = ctx;
+    const pare_calib_data *data = &x->c->data;
+    return pare_lm_run_bindings(&x->c->run[x->side], data->ids + (int64_t)batch * data->batch * data->ctx, b);
+}
+
+static pare_status no_memory(pare_diag *d) {
+    return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for the weights of a layer");
+}
+
+/* The job's tensor whose rows the graph's value v shows, if it is to be quantized; else NULL. */
+static pare_job_tensor *tensor_of(const calibration *c, const pare_graph *g, pare_value v) {
+    const void *data = g->values[v].tensor.data;
+    for (size_t i = 0; i < c->job->n; i++) {
+        pare_job_tensor *t = &c->job->t[i];
+        bool wanted = t->pruned || (t->to->grid && t->from != t->to);
+        if (t->map->src && t->map->src->data == data && wanted && !t->encoded) return t;
+    }
+    return NULL;
+}
+
+typedef struct rows_work {
+    const pare_job_tensor *t;
+    const uint8_t *src;
+    float *w;
+    uint8_t *out;
+    _Atomic bool failed;
+} rows_work;
+#define CHUNK 16
+
+static void decode_rows(void *ctx, size_t i) {
+    rows_work *k = ctx;
+    size_t n = (size_t)k->t->cols, rows = (size_t)k->t->rows, r0 = i * CHUNK,
+           r1 = r0 + CHUNK < rows ? r0 + CHUNK : rows;
+    size_t stride = pare_row_bytes(k->t->from, n);
+    for (size_t r = r0; r < r1; r++) k->t->from->decode(k->t->from, k->src + r * stride, k->w + r * n, n);
+}
+
+static void encode_rows(void *ctx, size_t i) {
+    rows_work *k = ctx;
+    size_t n = (size_t)k->t->cols, rows = (size_t)k->t->rows, r0 = i * CHUNK, m = r0 + CHUNK < rows ? CHUNK : rows - r0;
+    size_t scratch = pare_rtn_scratch_bytes(k->t->to, m, n), stride = pare_row_bytes(k->t->to, n);
+    float *w = pare_malloc(m * n * sizeof *w);
+    void *tmp = pare_malloc_aligned(scratch + 64);
+    if (w && tmp) {
+        for (size_t r = 0; r < m; r++)
+            k->t->from->decode(k->t->from, k->src + (r0 + r) * pare_row_bytes(k->t->from, n), w + r * n, n);
+        pare_rtn_encode(k->t->to, w, n, NULL, m, n, k->out + r0 * stride, stride, tmp);
+    } else k->failed = true;
+    pare_free(w);
+    pare_free(tmp);
+}
+
+/* The tensor's rows are these from now on, in the job and in the reduced model. */
+static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void *rows, pare_diag *d) {
+    pare_graph *g = c->run[1].m.g;
+    pare_tensor view = g->values[v].tensor;
+    view.type = t->to, view.data = rows;
+    for (size_t i = 0; i < g->n_values; i++) /* also where the same matrix is seen again (a tied embedding) */
+        if ((pare_value)i != v && g->values[i].kind == PARE_VALUE_WEIGHT &&
+            g->values[i].tensor.data == g->values[v].tensor.data) {
+            pare_tensor twin = g->values[i].tensor;
+            twin.type = t->to, twin.data = rows;
+            pare_exec_replace_weight(c->run[1].e, (pare_value)i, &twin);
+        }
+    pare_exec_replace_weight(c->run[1].e, v, &view);
+    PARE_TRY(pare_job_adopt(c->job, t, rows, d));
+    return pare_exec_shape(c->run[1].e, c->sym[1], d);
+}
+
+/* Memory for the rows of t as they will be stored; lives as long as the job. */
+static void *room(calibration *c, const pare_job_tensor *t) {
+    return pare_job_keep(c->job, (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols));
+}
+
+/* Matrices that the walk does not decide about: rounded to nearest now. */
+static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag *d) {
+    pare_graph *g = c->run[1].m.g;
+    for (size_t v = 0; v < g->n_values; v++) {
+        if (g->values[v].kind != PARE_VALUE_WEIGHT) continue;
+        bool linear = false;
+        for (size_t i = 0; i < lin->n; i++) linear |= lin->v[i].weight == (pare_value)v;
+        pare_job_tensor *t = linear ? NULL : tensor_of(c, g, (pare_value)v);
+        if (!t || t->pruned) continue; /* pruned and no linear: dropped from the plan below */
+        rows_work k = {.t = t, .src = t->map->src->data, .out = room(c, t)};
+        if (!k.out) return no_memory(d);
+        pare_parallel(((size_t)t->rows + CHUNK - 1) / CHUNK, 1, encode_rows, &k);
+        if (k.failed) return no_memory(d);
+        PARE_TRY(settle(c, t, (pare_value)v, k.out, d));
+    }
+    return PARE_OK;
+}
+
+static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, pare_diag *d) {
+    pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l->weight);
+    if (!t) return PARE_OK;
+    size_t rows = (size_t)t->rows, n = (size_t)t->cols;
+    float *w = pare_malloc(rows * n * sizeof *w);
+    void *out = room(c, t);
+    pare_status st = w && out ? PARE_OK : no_memory(d);
+    if (st == PARE_OK) {
+        rows_work k = {.t = t, .src = t->map->src->data, .w = w};
+        pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
+        if (t->pruned) st = pare_job_prune_layer(c->job, t, l->name, w, s, u, out, d);
+    }
+    if (st == PARE_OK && !t->pruned) {
+        pare_method_layer layer = {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .u = u, .out = out};
+        st = c->job->method->encode(&layer, d);
+    }
+    pare_free(w);
+    return st == PARE_OK ? settle(c, t, l->weight, out, d) : st;
+}
+
+static bool wants_factor(const pare_job *job) {
+    return job->method ? job->method->factor : job->prune->criterion->needs & PARE_NEEDS_SWEEP;
+}
+
+static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d) {
+    calibration *c = ctx;
+    double used = 0;
+    float *u = NULL;
+    pare_status st = PARE_OK;
+    if (wants_factor(c->job)) {
+        u = pare_malloc(s->n * s->n * sizeof *u);
+        st = u ? pare_inverse_factor(s->n, s->h, DAMPING, u, &used, d) : no_memory(d);
+        if (st == PARE_OK && used > DAMPING)
+            pare_log(PARE_LOG_WARN, "%s: the second moments are nearly singular; damped by %g of their mean", l->name,
+                     used);
+    }
+    for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, d);
+    pare_free(u);
+    if (st != PARE_OK && d && !d->where[0]) snprintf(d->where, sizeof d->where, "%s", l->name);
+    return st;
+}
+
+static bool wants(void *ctx, const pare_linear *l, size_t n) {
+    calibration *c = ctx;
+    for (size_t i = 0; i < n; i++)
+        if (tensor_of(c, c->run[1].m.g, l[i].weight)) return true;
+    return false;
+}
+
+static void progress(void *ctx, const char *what, double share) {
+    calibration *c = ctx;
+    pare_meter_step(&c->meter, what, (uint64_t)(share * 1000));
+}
+
+static pare_status open_models(calibration *c, const pare_arch *a, pare_diag *d) {
+    PARE_TRY(pare_weights_open(c->job->src, a, &c->w, d));
+    for (int k = 0; k < 2; k++) {
+        PARE_TRY(pare_lm_run_open(c->w, 0, &(pare_exec_opts){0}, &c->run[k], d));
+        PARE_TRY(pare_lm_run_shape(&c->run[k], c->w, c->data.batch, c->data.ctx, NULL, 0, d));
+        const int64_t sym[PARE_SYM_COUNT] = {c->data.batch, c->data.ctx, c->run[k].table_rows};
+        memcpy(c->sym[k], sym, sizeof sym);
+    }
+    return PARE_OK;
+}
+
+static pare_status walk(calibration *c, pare_diag *d) {
+    pare_linears lin;
+    bind_ctx ctx[2] = {{c, 0}, {c, 1}};
+    PARE_TRY(pare_linears_find(c->run[1].m.g, &lin, d));
+    pare_status s = round_rest(c, &lin, d);
+    pare_linears_free(&lin);
+    pare_walk_opts o = {.batches = c->data.batches,
+                        .tokens_per_batch = (size_t)(c->data.batch * c->data.ctx),
+                        .want = c->job->method ? c->job->method->want : c->job->prune->criterion->want,
+                        .budget_bytes = BUDGET,
+                        .group = group,
+                        .wants = wants,
+                        .progress = progress,
+                        .ctx = c};
+    for (int k = 0; k < 2; k++) {
+        o.side[k] = (pare_walk_side){c->run[k].m.g, c->run[k].e, bind, (int)c->run[k].m.n_kv + 6, &ctx[k]};
+        memcpy(o.sym[k], c->sym[k], sizeof o.sym[k]);
+    }
+    pare_meter_start(&c->meter, "calibrate", "", 1000);
+    if (s == PARE_OK) s = pare_walk_run(&o, d);
+    return s;
+}
+
+/* A matrix that the model never multiplies by (BERT's pooler): there is nothing to judge its weights by. */
+static void unreached(pare_job_tensor *t) {
+    t->pruned = false, t->sparsity = 0, t->fallback = true;
+    snprintf(t->note, sizeof t->note, "not pruned: the model never multiplies by it");
+    pare_log(PARE_LOG_WARN, "%s: not pruned: the model never multiplies by it", t->map->name);
+}
+
+pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
+    calibration c = {.job = job};
+    pare_arch a;
+    PARE_TRY(pare_arch_read(job->src, &a, d));
+    PARE_TRY(pare_arch_check(job->src, &a, d));
+    pare_status s = pare_calib_data_open(job->src, &a, job->calib, job->calib_ctx, job->calib_windows, &c.data, d);
+    if (s == PARE_OK) pare_log(PARE_LOG_INFO, "calibrating on %s", c.data.note);
+    if (s == PARE_OK) s = open_models(&c, &a, d);
+    if (s == PARE_OK) s = walk(&c, d);
+    for (int k = 0; k < 2; k++) pare_lm_run_close(&c.run[k]);
+    pare_weights_close(&c.w);
+    pare_calib_data_free(&c.data);
+    for (size_t i = 0; s == PARE_OK && i < job->n; i++) /* rows that are there already are only moved */
+        if (job->t[i].encoded) job->t[i].from = job->t[i].to;
+        else if (job->t[i].pruned) unreached(&job->t[i]);
+    return s;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Calibrated quantization inside a job: the data, the two models, the walk, the encoded weights. */
+#ifndef PARE_API_CALIBRATE_H
+#define PARE_API_CALIBRATE_H
+
+#include "api/job.h"
+#include "calib/walk.h"
+#include "models/lm.h"
+#include "models/lm_run.h"
+
+/* Token windows: ids [batches][batch][ctx]; what does not fill a batch is left out. */
+typedef struct pare_calib_data {
+    int64_t *ids;
+    int64_t ctx, batch;
+    size_t batches;
+    char note[160]; /* for people: "64 windows of 512 tokens from text.txt" */
+} pare_calib_data;
+/* path NULL: the text built in. windows 0: 128, fewer when the text is shorter. fails: PARE_ERR_INPUT when the text has
+ * less than one window. owns: pare_calib_data_free */
+pare_status pare_calib_data_open(const pare_source *src, const pare_arch *a, const char *path, int64_t ctx,
+                                 int64_t windows, pare_calib_data *out, pare_diag *d);
+void pare_calib_data_free(pare_calib_data *c);
+
+/* Where encoded weights wait until the output is written: appended to a file, mapped piece by piece. */
+typedef struct pare_journal pare_journal;
+
+/* Fills the encoded rows of the job's quantized tensors by job->method; t->map and t->from then point at them. */
+pare_status pare_job_calibrate(pare_job *job, pare_diag *d);
+
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Second moments and their factors (calib/linalg.h). */
+#include "calib/linalg.h"
+
+#include "core/alloc.h"
+#include "core/status.h"
+#include "cpu/matmul.h"
+
+#include <math.h>
+#include <string.h>
+
+#define PANEL 256 /* columns of the gram matrix at a time */
+#define BLOCK 128 /* of the Cholesky factorisation */
+
+void pare_gram_add(size_t n, size_t tokens, const float *x, float *h) {
+    for (size_t p = 0; p < n; p += PANEL) {
+        size_t w = n - p < PANEL ? n - p : PANEL;
+        pare_sgemm(true, false, (int64_t)(n - p), (int64_t)w, (int64_t)tokens, 1.0f, x + p, (int64_t)n, x + p,
+                   (int64_t)n, 1.0f, h + p * n + p, (int64_t)n);
+    }
+}
+
+void pare_cross_add(size_t m, size_t n, size_t tokens, const float *a, const float *b, float *c) {
+    pare_sgemm(true, false, (int64_t)m, (int64_t)n, (int64_t)tokens, 1.0f, a, (int64_t)m, b, (int64_t)n, 1.0f, c,
+               (int64_t)n);
+}
+
+/* Lower Cholesky factor of the block at a (order m, leading dimension n), in place; false when not positive. */
+static bool factor_block(float *a, size_t n, size_t m) {
+    for (size_t j = 0; j < m; j++) {
+        for (size_t i = j; i < m; i++) {
+            double s = a[i * n + j];
+            for (size_t k = 0; k < j; k++) s -= (double)a[i * n + k] * a[j * n + k];
+            if (i == j) {
+                if (!(s > 0)) return false;
+                a[j * n + j] = (float)sqrt(s);
+            } else a[i * n + j] = (float)(s / a[j * n + j]);
+        }
+    }
+    return true;
+}
+
+/* inv [m, m] (leading dimension m) = inverse of the lower triangular block at l. */
+static void invert_block(const float *l, size_t n, size_t m, float *inv) {
+    memset(inv, 0, m * m * sizeof *inv);
+    for (size_t j = 0; j < m; j++) {
+        inv[j * m + j] = 1.0f / l[j * n + j];
+        for (size_t i = j + 1; i < m; i++) {
+            double s = 0;
+            for (size_t k = j; k < i; k++) s += (double)l[i * n + k] * inv[k * m + j];
+            inv[i * m + j] = (float)(-s / l[i * n + i]);
+        }
+    }
+}
+
+static bool cholesky(float *a, size_t n, float *scratch, float *inv) {
+    for (size_t k = 0; k < n; k += BLOCK) {
+        size_t m = n - k < BLOCK ? n - k : BLOCK, rest = n - k - m;
+        float *diag = a + k * n + k, *below = a + (k + m) * n + k;
+        if (!factor_block(diag, n, m)) return false;
+        if (!rest) break;
+        invert_block(diag, n, m, inv);
+        for (size_t i = 0; i < rest; i++) memcpy(scratch + i * m, below + i * n, m * sizeof *scratch);
+        pare_sgemm(false, true, (int64_t)rest, (int64_t)m, (int64_t)m, 1.0f, scratch, (int64_t)m, inv, (int64_t)m, 0.0f,
+                   below, (int64_t)n);
+        for (size_t p = 0; p < rest; p += PANEL) { /* lower part of what is left */
+            size_t w = rest - p < PANEL ? rest - p : PANEL;
+            pare_sgemm(false, true, (int64_t)(rest - p), (int64_t)w, (int64_t)m, -1.0f, below + p * n, (int64_t)n,
+                       below + p * n, (int64_t)n, 1.0f, a + (k + m + p) * n + k + m + p, (int64_t)n);
+        }
+    }
+    return true;
+}
+
+/* inverse [n, n] of the lower triangular l; block rows from the top. */
+static void invert(const float *l, size_t n, float *inverse, float *scratch, float *inv) {
+    memset(inverse, 0, n * n * sizeof *inverse);
+    for (size_t k = 0; k < n; k += BLOCK) {
+        size_t m = n - k < BLOCK ? n - k : BLOCK;
+        invert_block(l + k * n + k, n, m, inv);
+        if (k) {
+            pare_sgemm(false, false, (int64_t)m, (int64_t)k, (int64_t)k, 1.0f, l + k * n, (int64_t)n, inverse,
+                       (int64_t)n, 0.0f, scratch, (int64_t)k);
+            pare_sgemm(false, false, (int64_t)m, (int64_t)k, (int64_t)m, -1.0f, inv, (int64_t)m, scratch, (int64_t)k,
+                       0.0f, inverse + k * n, (int64_t)n);
+        }
+        for (size_t i = 0; i < m; i++) memcpy(inverse + (k + i) * n + k, inv + i * m, m * sizeof *inv);
+    }
+}
+
+/* a = h + lambda I with rows and columns in reverse order; false when h holds no finite numbers. */
+static bool reversed(size_t n, const float *h, double damping, float *a) {
+    double mean = 0;
+    for (size_t i = 0; i < n; i++) mean += h[i * n + i];
+    mean /= (double)n;
+    if (!isfinite(mean) || mean < 0) return false;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) {
+            float v = h[i * n + j];
+            if (i == j) v = v > 0 ? (float)(v + damping * mean) : 1.0f;
+            if (!isfinite(v)) return false;
+            a[(n - 1 - j) * n + (n - 1 - i)] = v; /* element (i, j) of the lower triangle lands in the lower triangle */
+        }
+    return true;
+}
+
+pare_status pare_inverse_factor(size_t n, const float *h, double damping, float *u, double *used, pare_diag *d) {
+    float *a = pare_malloc(n * n * sizeof *a), *scratch = pare_malloc((n + BLOCK) * BLOCK * sizeof *scratch),
+          *inv = pare_malloc(BLOCK * BLOCK * sizeof *inv);
+    pare_status s = a && scratch && inv
+                        ? PARE_OK
+                        : pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for a factor of %zu columns", n);
+    bool ok = false;
+    for (double lambda = damping; s == PARE_OK && !ok; lambda *= 10) {
+        if (lambda > 1 && lambda > damping) {
+            s = pare_fail(d, PARE_ERR_INPUT, NULL, "calibration",
+                          "the second moments are not positive definite, even damped by their mean");
+            break;
+        }
+        if (!reversed(n, h, lambda, a)) {
+            s = pare_fail(d, PARE_ERR_INPUT, NULL, "calibration", "the second moments hold NaN or infinite numbers");
+            break;
+        }
+        ok = cholesky(a, n, scratch, inv);
+        *used = lambda;
+    }
+    if (s == PARE_OK) { /* the inverse of L, reversed back, is upper triangular */
+        for (size_t i = 0; i < n; i++) memset(a + i * n + i + 1, 0, (n - 1 - i) * sizeof *a);
+        invert(a, n, u, scratch, inv);
+        for (size_t i = 0; i < n * n / 2; i++) { /* reversing rows and columns reverses the whole array */
+            float t = u[i];
+            u[i] = u[n * n - 1 - i];
+            u[n * n - 1 - i] = t;
+        }
+    }
+    pare_free(a);
+    pare_free(scratch);
+    pare_free(inv);
+    return s;
+}
+
+pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const float *c, const float *r, const float *u,
+                                  float scale, float *target, pare_diag *d) {
+    float *e = pare_malloc(rows * n * sizeof *e), *t = pare_malloc(rows * n * sizeof *t);
+    if (!e || !t) {
+        pare_free(e);
+        pare_free(t);
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for the target of %zu x %zu weights", rows,
+                         n);
+    }
+    int64_t m = (int64_t)rows, k = (int64_t)n;
+    if (r) memcpy(e, r, rows * n * sizeof *e);
+    pare_sgemm(false, false, m, k, k, 1.0f, w, k, c, k, r ? 1.0f : 0.0f, e, k);
+    pare_sgemm(false, true, m, k, k, 1.0f, e, k, u, k, 0.0f, t, k);
+    memcpy(target, w, rows * n * sizeof *target);
+    pare_sgemm(false, false, m, k, k, scale, t, k, u, k, 1.0f, target, k);
+    pare_free(e);
+    pare_free(t);
+    return PARE_OK;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Dense algebra of second-order methods. Matrices are row-major f32; n is the width of a linear's input.
+ * equal: the same bits at every thread count (all products are cpu/matmul.h's sgemm, cut the same way always). */
+#ifndef PARE_CALIB_LINALG_H
+#define PARE_CALIB_LINALG_H
+
+#include "pare/pare.h"
+
+/* Lower triangle of h [n, n] += x^T x, x [tokens, n]. flops: tokens n^2 (plus half a panel of 256 columns each). */
+void pare_gram_add(size_t n, size_t tokens, const float *x, float *h);
+/* c [m, n] += a^T b, a [tokens, m], b [tokens, n]. */
+void pare_cross_add(size_t m, size_t n, size_t tokens, const float *a, const float *b, float *c);
+
+/* From the lower triangle of h the upper triangular u [n, n] (zeros below) with inverse(h + lambda I) = u^T u, where
+ * lambda = damping * mean(diag h). A column without input (diagonal 0) is given diagonal 1, as if it were independent.
+ * When h + lambda I is not positive definite to working precision, lambda grows tenfold up to damping 1.
+ * *used: the damping that was used. fails: PARE_ERR_INPUT when h holds NaN or Inf or stays indefinite; PARE_ERR_NOMEM.
+ * method: H reversed = L L^T (blocked Cholesky), u = reversed inverse of L; the factor that GPTQ (arXiv 2210.17323)
+ * takes from inverse(H). */
+pare_status pare_inverse_factor(size_t n, const float *h, double damping, float *u, double *used, pare_diag *d);
+
+/* target [rows, n] = w + (w c + r) inverse, inverse = u^T u: the weights whose outputs on the reduced model's inputs
+ * come closest to the original's outputs (ridge towards w). c [n, n] = sum (x_f - x_q) x_q^T; r [rows, n] or NULL.
+ * scale: how much of the correction to apply, 0..1. fails: PARE_ERR_NOMEM */
+pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const float *c, const float *r, const float *u,
+                                  float scale, float *target, pare_diag *d);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The sweep over columns (calib/sweep.h): chunks of rows run in parallel; within a chunk, blocks of columns are swept
+ * one column at a time, and what a block did wrong reaches the columns behind it in one product. */
+#include "calib/sweep.h"
+
+#include "core/alloc.h"
+#include "core/status.h"
+#include "core/threads.h"
+#include "cpu/matmul.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#define ROWS  64  /* of a chunk: enough for the product, few enough for all threads */
+#define BLOCK 128 /* columns swept before the rest is corrected */
+
+typedef struct work {
+    const pare_sweep *s;
+    const float *inv_diag; /* 1 / u_jj^2 */
+    size_t group, block, step, chunk_rows;
+    _Atomic bool failed;
+} work;
+
+typedef struct chunk {
+    const work *k;
+    size_t row0, rows;
+    float *w, *err, *column, *fitted; /* w: of the whole; err [rows, block]; column [rows]; fitted: decoded column */
+    int8_t *codes;                    /* [rows, group] */
+    uint8_t *params, *zero;
+} chunk;
+
+static void *take(char **p, size_t bytes) {
+    void *r = *p;
+    *p += (bytes + 63) & ~(size_t)63;
+    return r;
+}
+
+/* Column j (of the block that starts at b): its value, its error, and the correction of the rest of the block. */
+static void fix_column(const chunk *c, size_t b, size_t end, size_t j, size_t zero_at, size_t zero_ld) {
+    const pare_sweep *s = c->k->s;
+    size_t n = s->n, g = c->k->group, g0 = s->type ? j / g * g : 0;
+    const float *u = s->u + j * n;
+    float inv = 1.0f / u[j];
+    for (size_t r = 0; r < c->rows; r++) {
+        c->column[r] = c->w[r * n + j];
+        if (s->choose && c->zero[r * zero_ld + zero_at]) c->column[r] = 0;
+    }
+    if (s->type)
+        s->type->grid->snap(s->type, c->params, g, c->column, 1, c->rows, j - g0, 1, c->codes + (j - g0), g, c->fitted,
+                            1);
+    else memcpy(c->fitted, c->column, c->rows * sizeof *c->fitted);
+    for (size_t r = 0; r < c->rows; r++) {
+        float *w = c->w + r * n, e = (w[j] - c->fitted[r]) * inv;
+        w[j] = c->fitted[r];
+        c->err[r * c->k->block + (j - b)] = e;
+        for (size_t k = j + 1; k < end; k++) w[k] -= e * u[k];
+    }
+}
+
+static void fit_group(const chunk *c, size_t j) {
+    const pare_sweep *s = c->k->s;
+    s->type->grid->fit(s->type, c->w + j, s->n, c->k->inv_diag + j, NULL, c->rows, c->k->group, c->params);
+}
+
+static void pack_group(const chunk *c, size_t g0) {
+    const pare_sweep *s = c->k->s;
+    size_t stride = pare_row_bytes(s->type, s->n);
+    uint8_t *out = (uint8_t *)s->out + c->row0 * stride + (g0 ? pare_row_bytes(s->type, g0) : 0);
+    s->type->grid->pack(s->type, c->params, c->codes, c->k->group, c->rows, c->k->group, out, stride);
+}
+
+static void sweep_chunk(const chunk *c) {
+    const work *k = c->k;
+    const pare_sweep *s = k->s;
+    size_t n = s->n;
+    for (size_t b = 0; b < n; b += k->block) {
+        size_t end = b + k->block < n ? b + k->block : n, count = 0;
+        for (size_t j = b; j < end; j++) {
+            if (s->type && j % k->group == 0) fit_group(c, j);
+            if (s->choose && (j - b) % k->step == 0) {
+                count = end - j < k->step ? end - j : k->step;
+                memset(c->zero, 0, c->rows * k->step);
+                s->choose(s->ctx, c->row0, c->rows, j, count, c->w + j, n, k->inv_diag + j, c->zero);
+            }
+            fix_column(c, b, end, j, (j - b) % k->step, count);
+            if (s->type && (j + 1) % k->group == 0) pack_group(c, j / k->group * k->group);
+        }
+        if (end < n)
+            pare_sgemm(false, false, (int64_t)c->rows, (int64_t)(n - end), (int64_t)(end - b), -1.0f, c->err,
+                       (int64_t)k->block, s->u + b * n + end, (int64_t)n, 1.0f, c->w + end, (int64_t)n);
+    }
+}
+
+static void chunk_item(void *ctx, size_t i) {
+    work *k = ctx;
+    const pare_sweep *s = k->s;
+    if (atomic_load(&k->failed) || pare_is_interrupted()) return;
+    size_t row0 = i * k->chunk_rows, rows = s->rows - row0 < k->chunk_rows ? s->rows - row0 : k->chunk_rows;
+    size_t pb = s->type ? s->type->grid->param_bytes : 0;
+    char *mem = pare_malloc_aligned(rows * (k->block * sizeof(float) + 2 * sizeof(float) + k->group + pb + k->step) +
+                                    6 * 64),
+         *p = mem;
+    if (!mem) {
+        atomic_store(&k->failed, true);
+        return;
+    }
+    chunk c = {.k = k, .row0 = row0, .rows = rows, .w = s->w + row0 * s->n};
+    c.err = take(&p, rows * k->block * sizeof(float));
+    c.column = take(&p, rows * sizeof(float));
+    c.fitted = take(&p, rows * sizeof(float));
+    c.codes = take(&p, rows * k->group);
+    c.params = take(&p, rows * pb);
+    c.zero = take(&p, rows * k->step);
+    sweep_chunk(&c);
+    pare_free(mem);
+}
+
+pare_status pare_sweep_run(const pare_sweep *s, pare_diag *d) {
+    work k = {.s = s, .step = s->step ? s->step : BLOCK, .chunk_rows = s->chunk_rows ? s->chunk_rows : ROWS};
+    k.group = !s->type ? 1 : s->type->grid->group ? s->type->grid->group : s->n;
+    k.block = k.group <= s->n && k.group > BLOCK && k.group <= 256 ? k.group : BLOCK;
+    k.block = k.step > k.block ? k.step : k.block / k.step * k.step; /* what choose sees lies within a block */
+    float *inv = pare_malloc(s->n * sizeof *inv);
+    if (!inv) return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for %zu columns", s->n);
+    for (size_t j = 0; j < s->n; j++) inv[j] = 1.0f / (s->u[j * s->n + j] * s->u[j * s->n + j]);
+    k.inv_diag = inv;
+    pare_parallel((s->rows + k.chunk_rows - 1) / k.chunk_rows, 1, chunk_item, &k);
+    pare_free(inv);
+    if (atomic_load(&k.failed))
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for the sweep over %zu columns", s->n);
+    return pare_is_interrupted() ? pare_interrupted(d) : PARE_OK;
+}

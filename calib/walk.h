@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The calibration walk: the original and the reduced model go through the stages together on the same data. In each
+ * stage, group by group in the order of the forward pass, the statistics of the group's input are taken with everything
+ * before it already reduced; then the caller decides about the group's weights, and the walk goes on with them.
+ * Memory: the weights of one stage, the cut activations of all batches (calib/cuts.h), one group's statistics. */
+#ifndef PARE_CALIB_WALK_H
+#define PARE_CALIB_WALK_H
+
+#include "calib/linears.h"
+#include "graph/exec.h"
+
+/* Statistics of one group: sums over all tokens, f = original stream, q = reduced stream. */
+typedef struct pare_stats {
+    size_t n, tokens;
+    float *h; /* [n, n], lower triangle: sum x_q x_q^T */
+    float *c; /* [n, n]: sum (x_f - x_q) x_q^T; NULL when not wanted */
+    float *r; /* [residual width, n]: sum (r_f - r_q) x_q^T, r the stream that the outputs are added to; NULL without
+                 one */
+    size_t r_rows;
+} pare_stats;
+
+enum { PARE_STATS_CROSS = 1, PARE_STATS_RESIDUAL = 2 };
+
+typedef struct pare_walk_side {
+    pare_graph *g;
+    pare_exec *e; /* shaped for one batch */
+    /* Inputs and states of a batch into b; returns how many (at most `most`). */
+    int (*bind)(void *ctx, size_t batch, pare_binding *b);
+    int most;
+    void *ctx;
+} pare_walk_side;
+
+typedef struct pare_walk_opts {
+    pare_walk_side side[2]; /* 0 original, 1 reduced; the same structure, node by node */
+    int64_t sym[2][PARE_SYM_COUNT];
+    size_t batches, tokens_per_batch;
+    unsigned want;       /* PARE_STATS_... */
+    size_t budget_bytes; /* of activations in memory, both models together */
+    /* Called for each group of linears (n of them, of the reduced graph). It may replace weights
+     * (pare_exec_replace_weight on side[1]). */
+    pare_status (*group)(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d);
+    /* Called when a group is reached: false = no statistics are needed (its weights are already what they will be). */
+    bool (*wants)(void *ctx, const pare_linear *l, size_t n);
+    void (*progress)(void *ctx, const char *what, double share); /* may be NULL */
+    void *ctx;
+} pare_walk_opts;
+
+/* fails: PARE_ERR_INPUT naming the node when an activation is NaN or infinite; what group gives; PARE_ERR_INTERRUPTED
+ */
+pare_status pare_walk_run(const pare_walk_opts *o, pare_diag *d);
+
+#endif

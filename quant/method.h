@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Methods: how the codes of a linear layer's weights are chosen. A method sees a grid (core/qtype.h), the weights and,
+ * if it wants them, statistics of the layer's input (calib/walk.h); it knows no format. quant/methods.def lists them.
+ */
+#ifndef PARE_QUANT_METHOD_H
+#define PARE_QUANT_METHOD_H
+
+#include "calib/walk.h"
+
+typedef struct pare_method_layer {
+    const pare_qtype *type; /* with a grid */
+    size_t rows, n;
+    const float *w;      /* [rows, n] */
+    const pare_stats *s; /* of its input; what the method wanted of it */
+    const float *u;      /* [n, n], inverse(H + damping) = u^T u (calib/linalg.h), when the method wants it */
+    void *out;           /* rows of pare_row_bytes(type, n) */
+} pare_method_layer;
+
+typedef struct pare_method {
+    const char *name, *text; /* text: half a line for --help */
+    bool calibrated;         /* needs data; else encode is never called and rows are rounded as they stream by */
+    bool factor;             /* wants u */
+    unsigned want;           /* PARE_STATS_... */
+    pare_status (*encode)(const pare_method_layer *l, pare_diag *d);
+} pare_method;
+
+#define PARE_METHOD(sym) extern const pare_method sym;
+#include "quant/methods.def"
+#undef PARE_METHOD
+
+const pare_method *pare_method_at(size_t i);              /* NULL past the last */
+const pare_method *pare_method_by_name(const char *name); /* NULL when unknown */
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * GPTQ (arXiv 2210.17323) with corrected targets: the sweep of calib/sweep.h aims at the weights whose outputs on the
+ * reduced model's own inputs come closest to the original's outputs, and for matrices that write the residual stream
+ * also makes good the error that is in the stream already (GPTAQ, arXiv 2504.02692; QEP, arXiv 2504.09629). */
+#include "calib/linalg.h"
+#include "calib/sweep.h"
+#include "quant/method.h"
+
+#include "core/alloc.h"
+#include "core/status.h"
+
+static pare_status encode(const pare_method_layer *l, pare_diag *d) {
+    float *target = pare_malloc(l->rows * l->n * sizeof *target);
+    if (!target) return pare_fail(d, PARE_ERR_NOMEM, NULL, "gptq", "no memory for %zu x %zu weights", l->rows, l->n);
+    const float *r = l->s->r && l->s->r_rows == l->rows ? l->s->r : NULL;
+    pare_status s = pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, 1.0f, target, d);
+    pare_sweep sweep = {.rows = l->rows, .n = l->n, .u = l->u, .type = l->type, .w = target, .out = l->out};
+    if (s == PARE_OK) s = pare_sweep_run(&sweep, d);
+    pare_free(target);
+    return s;
+}
+
+const pare_method pare_method_gptq = {.name = "gptq",
+                                      .text = "error feedback through the inputs' second moments, targets corrected",
+                                      .calibrated = true,
+                                      .factor = true,
+                                      .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL,
+                                      .encode = encode};

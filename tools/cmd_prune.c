@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pare prune: the plan, then the work, then what the output really has. */
+#include "tools/job_show.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char head[] =
+    "prune MODEL -o OUT --method METHOD [--sparsity SHARE] [--pattern PATTERN] [options]\n\n"
+    "Makes weights zero; shapes stay, so the output loads wherever the original does. MODEL is a "
+    "Hugging Face folder,\na .safetensors or a .gguf file. Embeddings, norms and the output "
+    "matrix are left alone.\n";
+
+static const char examples[] =
+    "  pare prune SmolLM2-135M -o smol-50 --method sparsegpt --sparsity 0.5 --calib wiki.txt\n"
+    "  pare prune SmolLM2-135M -o smol-2of4.gguf --method wanda --pattern 2:4 --keep 'layers\\.0\\.'\n"
+    "  pare prune model.gguf --method magnitude --scope global --sparsity 0.3 --tensor 'ffn_down=0.1' --dry-run\n"
+    "  pare prune SmolLM2-135M -o smol-2of4-q8.gguf --method sparsegpt --pattern 2:4 --to q8_0\n";
+
+/* METHOD and PATTERN with what there is. */
+static const char *usage(void) {
+    static char text[2048];
+    const char *name, *what;
+    size_t n = (size_t)snprintf(text, sizeof text, "%s\n", head);
+    for (size_t i = 0; pare_prune_method(i, &name, &what); i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "  %-8s %-14s %s\n", i ? "" : "METHOD", name, what);
+    for (size_t i = 0; pare_prune_pattern(i, &name, &what); i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s  %-8s %-14s %s", i ? "\n" : "", i ? "" : "PATTERN", name,
+                              what);
+    return text;
+}
+
+int pare_cmd_prune(int argc, char **argv) {
+    const char *out = NULL, *model = NULL;
+    pare_prune_opts o = {0};
+    bool dry_run = false;
+    double sparsity = NAN; /* not given */
+    pare_cli_list tensor = {0}, keep = {0};
+    const pare_cli_opt opts[] = {
+        {"--output", 'o', 's', &out, "OUT", "file or folder to write; .gguf, .safetensors, else a folder"},
+        {"--method", 0, 's', &o.method, "METHOD", "what a weight is worth (see above)"},
+        {"--sparsity", 0, 'd', &sparsity, "SHARE", "share of zeros in every pruned matrix (0.5); N:M fixes its own"},
+        {"--pattern", 0, 's', &o.pattern, "PATTERN", "where zeros may lie (unstructured)"},
+        {"--scope", 0, 's', &o.scope, "SCOPE",
+         "which weights compete: row (wanda, sparsegpt), layer (magnitude), global (magnitude only)"},
+        {"--tensor", 0, 'S', &tensor, "REGEX=SHARE", "another share for tensors whose name matches; repeatable"},
+        {"--keep", 0, 'S', &keep, "REGEX", "do not touch tensors whose name matches; repeatable"},
+        {"--calib", 0, 's', &o.calib, "FILE", "wanda, sparsegpt: text to calibrate on (default: a small one built in)"},
+        {"--calib-windows", 0, 'i', &o.calib_windows, "N", "windows of the text to use (128)"},
+        {"--calib-ctx", 0, 'i', &o.calib_ctx, "N", "tokens per window (512)"},
+        {"--to", 0, 's', &o.to, "TARGET", "sparsegpt: round to a mix or grid at the same time; zeros stay zeros"},
+        {"--dry-run", 0, 'f', &dry_run, NULL, "print the plan and stop"},
+        {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},
+        {"--layout", 0, 's', &o.layout, "LAYOUT", "folders with --to: ct (compressed-tensors, default), pack, gptq"},
+        {"--max-shard-size", 0, 'b', &o.max_shard_bytes, "BYTES", "split weights into files of at most this (5GB)"},
+        {"--force", 0, 'f', &o.force, NULL, "replace OUT if it exists"},
+    };
+    int n = pare_cli_parse(argc, argv, usage(), examples, opts, sizeof opts / sizeof *opts, &model, 1);
+    if (n < 0) return n == -2 ? 0 : 2;
+    const char *missing = n < 1 ? "MODEL" : !o.method ? "--method" : !out && !dry_run ? "-o OUT" : NULL;
+    if (missing) {
+        fprintf(stderr, "pare prune: %s is missing; `pare prune --help` has the options\n", missing);
+        return 2;
+    }
+    if (sparsity == 0) {
+        fprintf(stderr, "pare prune: --sparsity: 0 is no share of zeros; 0 < share < 1\n");
+        return 2;
+    }
+    o.sparsity = isnan(sparsity) ? 0 : sparsity;
+    o.tensor = tensor.v, o.n_tensor = tensor.n;
+    o.keep = keep.v, o.n_keep = keep.n;
+    pare_job *job = NULL;
+    pare_diag d = {0};
+    pare_status s = pare_prune_open(model, out, &o, &job, &d);
+    free(tensor.v);
+    free(keep.v);
+    return s == PARE_OK ? pare_cli_job(&job, model, out, dry_run) : pare_cli_fail(s, &d);
+}
