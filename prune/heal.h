@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Closed-form healing: after channels of its input are gone, the linear that reads them is fitted anew so that its
+ * outputs on the channels that stay come closest to the original's.
+ *
+ * op:     W' = W_K + (T - W_K H_KK) inverse(H_KK + lambda I),  T = W (H + C)_K [+ R_K]:
+ *         least squares with ridge towards W_K, the kept columns of W (lambda: damping times the mean of diag H_KK)
+ * shape:  w [rows, n], h [n, n] lower triangle of sum x_q x_q^T, c [n, n] sum (x_f - x_q) x_q^T or NULL (0),
+ *         r [rows, n] sum (r_f - r_q) x_q^T or NULL, keep [nk] ascending columns, out [rows, nk]; f is the original's
+ *         stream, q that of the model with everything before already narrowed (calib/walk.h)
+ * equal:  the same bits at every thread count
+ * fails:  PARE_ERR_NOMEM; PARE_ERR_INPUT when the statistics are not finite
+ * Bias:   with mean_f and mean_q (sums over tokens, [n]) the bias that makes the mean output equal again is
+ *         b + (W mean_f - W'_K mean_q) / tokens. */
+#ifndef PARE_PRUNE_HEAL_H
+#define PARE_PRUNE_HEAL_H
+
+#include "pare/pare.h"
+
+#include <stdint.h>
+
+typedef struct pare_heal {
+    size_t rows, n, nk;
+    const float *w, *h, *c, *r;
+    const uint32_t *keep;
+    double damping;
+} pare_heal;
+
+pare_status pare_heal_fit(const pare_heal *k, float *out, pare_diag *d);
+
+/* What a norm's weights are multiplied by when its input loses channels: the mean square that it divides by then runs
+ * over the kept channels alone. square [n]: sums of squares of the channels. */
+double pare_heal_norm(const double *square, size_t n, const uint32_t *keep, size_t nk);
+
+#endif
