@@ -18,11 +18,11 @@ typedef struct pare_depth {
     int layers, run;
     size_t width, window; /* window: tokens of a sequence, for its last token */
     bool last_token;
-    pare_value *stream;        /* [layers + 1] */
-    double *influence;         /* [layers]: sums until pare_depth_finish */
-    double *distance;          /* [layers - run + 1] */
-    double tokens, last;       /* counted in each */
-    float **kept;              /* ring of run + 1 streams */
+    pare_value *stream;  /* [layers + 1] */
+    double *influence;   /* [layers]: sums until pare_depth_finish */
+    double *distance;    /* [layers - run + 1] */
+    double tokens, last; /* counted in each */
+    float **kept;        /* ring of run + 1 streams */
     size_t *kept_tokens;
     const char *bad;
     bool nomem;

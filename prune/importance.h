@@ -14,7 +14,7 @@
 /* Sums over the tokens of the calibration data, of the last dimension of one value. */
 typedef struct pare_unit_stats {
     const pare_dimension *dim;
-    const pare_slot *slot;   /* of the value, its last axis */
+    const pare_slot *slot;    /* of the value, its last axis */
     const pare_reader *reads; /* who reads the value there */
     double tokens;
     double *norm;   /* [units]: sum of the L2 norm of the unit's channels (of one channel: its absolute value) */
@@ -27,7 +27,7 @@ typedef struct pare_unit_watch {
     const pare_graph *g;
     size_t n;
     pare_unit_stats *v;
-    double *token; /* scratch of the longest dimension */
+    double *token;   /* scratch of the longest dimension */
     const char *bad; /* a node with NaN or Inf */
 } pare_unit_watch;
 
@@ -47,8 +47,7 @@ void pare_unit_watch_free(pare_unit_watch *w);
 bool pare_unit_watch_hook(void *watch, int node, const char *name, pare_op op, const pare_tensor *out);
 
 /* keep[u] = the `keep_n` units of the highest score, or keep_n / sets of each set; ties keep the lower number. */
-pare_status pare_units_choose(const pare_dimension *dim, const double *score, int32_t keep_n, bool *keep,
-                              pare_diag *d);
+pare_status pare_units_choose(const pare_dimension *dim, const double *score, int32_t keep_n, bool *keep, pare_diag *d);
 
 /* Row r of a stored matrix as f32 (any storage format). */
 void pare_weight_row(const pare_tensor *w, int64_t r, float *out);

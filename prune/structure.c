@@ -36,7 +36,8 @@ static uint32_t root(pare_tracer *t, uint32_t i) {
     return i;
 }
 
-static void unite(pare_tracer *t, uint32_t a, uint32_t b) { /* the smaller number stays: results do not depend on order */
+static void unite(pare_tracer *t, uint32_t a,
+                  uint32_t b) { /* the smaller number stays: results do not depend on order */
     a = root(t, a), b = root(t, b);
     if (a < b) t->parent[b] = a;
     else t->parent[a] = b;
@@ -47,8 +48,7 @@ static int32_t reach(pare_tracer *t, pare_value v, int axis) {
     int32_t *s = &t->slot[(size_t)v * PARE_MAX_DIMS + (size_t)axis];
     if (*s >= 0) return *s;
     int64_t size = t->values[v].shape[axis];
-    if (size > INT32_MAX / 4 ||
-        pare_grow((void **)&t->list, &t->cap, t->n + 1, sizeof *t->list) != PARE_OK ||
+    if (size > INT32_MAX / 4 || pare_grow((void **)&t->list, &t->cap, t->n + 1, sizeof *t->list) != PARE_OK ||
         pare_grow((void **)&t->parent, &t->cap_elems, t->n_elems + (size_t)size, sizeof *t->parent) != PARE_OK)
         return t->nomem = true, -1;
     for (size_t i = 0; i < (size_t)size; i++) t->parent[t->n_elems + i] = (uint32_t)(t->n_elems + i);
@@ -152,8 +152,7 @@ static pare_status result(pare_tracer *t, pare_dimension *out, pare_diag *d) {
         *s = (pare_slot){r->value, r->axis, r->size, pare_malloc((size_t)r->size * sizeof *s->unit)};
         if (!s->unit) none = PARE_ERR_NOMEM;
         out->n = k + 1;
-        for (int64_t i = 0; s->unit && i < r->size; i++)
-            s->unit[i] = number[root(t, (uint32_t)(r->first + (size_t)i))];
+        for (int64_t i = 0; s->unit && i < r->size; i++) s->unit[i] = number[root(t, (uint32_t)(r->first + (size_t)i))];
     }
     if (none == PARE_OK && t->set_slot >= 0) {
         const pare_slot *s = &out->slots[t->set_slot];
@@ -173,8 +172,8 @@ pare_status pare_structure_find(const pare_graph *g, pare_value start, int axis,
     *out = (pare_dimension){0};
     t.values = pare_calloc(g->n_values, sizeof *t.values);
     t.slot = pare_malloc(g->n_values * PARE_MAX_DIMS * sizeof *t.slot);
-    pare_status s = t.values && t.slot ? infer(&t, d)
-                                       : pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the graph");
+    pare_status s =
+        t.values && t.slot ? infer(&t, d) : pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the graph");
     if (s == PARE_OK) {
         memset(t.slot, -1, g->n_values * PARE_MAX_DIMS * sizeof *t.slot);
         if (reach(&t, start, axis) < 0) s = pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the graph");

@@ -160,7 +160,8 @@ static void rule_attention(pare_rule_view *v) {
         if (v->in[i]) return; /* caches that are concatenated */
     if (hq < 1 || hk < 1 || v->node->n_out > 1) return;
     int aq, ak, av, ay;
-    int64_t bq = heads_of(q, hq, &aq), bk = heads_of(k, hk, &ak), bv = heads_of(val, hk, &av), by = heads_of(y, hq, &ay);
+    int64_t bq = heads_of(q, hq, &aq), bk = heads_of(k, hk, &ak), bv = heads_of(val, hk, &av),
+            by = heads_of(y, hq, &ay);
     whole_heads(v, in[0], aq, bq, q->shape[aq]);
     whole_heads(v, v->node->out[0], ay, by, y->shape[ay]);
     pare_join(v, in[0], aq, (pare_step){1, bq, 0}, v->node->out[0], ay, (pare_step){1, by, 0}, hq);

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Structured pruning: options, amounts, and the order in which things are decided (api/narrow.h). */
+#include "api/narrow.h"
+
+#include "core/log.h"
+#include "core/status.h"
+#include "models/lm.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static const struct {
+    const char *name, *unit;
+} kinds[] = {[PARE_NARROW_HEADS] = {"heads", "key/value groups"},
+             [PARE_NARROW_QUERY] = {"query-heads", "query heads"},
+             [PARE_NARROW_FFN] = {"ffn", "neurons"},
+             [PARE_NARROW_HIDDEN] = {"hidden", "channels"},
+             [PARE_NARROW_LAYERS] = {"layers", "layers"}};
+#define KINDS ((int)(sizeof kinds / sizeof *kinds))
+
+static int kind_of(const char *name) {
+    int k = 0;
+    while (k < KINDS && strcasecmp(kinds[k].name, name) != 0) k++;
+    return k;
+}
+
+bool pare_narrow_pattern(const char *name) { return kind_of(name) < KINDS; }
+
+static pare_status choose_method(pare_narrow *n, pare_narrow_opts *o, pare_diag *d) {
+    if (n->kind == PARE_NARROW_LAYERS) {
+        if (!o->method) o->method = "influence";
+        if (strcasecmp(o->method, "influence") == 0 || strcasecmp(o->method, "angular") == 0) return PARE_OK;
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--method", "`%s` does not judge layers; influence and angular do",
+                         o->method);
+    }
+    if (!o->method) o->method = pare_importance_at(0)->name;
+    if (pare_importance_by_name(o->method)) return PARE_OK;
+    char list[128] = "";
+    for (size_t i = 0; pare_importance_at(i); i++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", pare_importance_at(i)->name);
+    return pare_fail(d, PARE_ERR_USAGE, NULL, "--method", "`%s` does not judge %s; there are %s", o->method,
+                     kinds[n->kind].name, list);
+}
+
+/* How many units stay of `all`, a multiple of step. */
+static pare_status amount(pare_narrow *n, int64_t all, int64_t step, pare_diag *d) {
+    const pare_narrow_opts *o = n->o;
+    const char *unit = kinds[n->kind].unit;
+    if (o->keep ? o->keep < 1 || o->keep >= all : !(o->ratio > 0 && o->ratio < 1))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, o->keep ? "--stay" : "--sparsity",
+                         "%s of the %lld %s have to stay, and some to go", "some", (long long)all, unit);
+    if (o->keep % step)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--stay", "%lld %s are no multiple of %lld", (long long)o->keep, unit,
+                         (long long)step);
+    n->keep = o->keep;
+    if (!o->keep) n->keep = (int64_t)ceil((double)all * (1 - o->ratio) / (double)step - 1e-9) * step;
+    if (n->keep >= all)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--sparsity",
+                         "%g of %lld %s is less than one step of %lld, so nothing would go; ask for more", o->ratio,
+                         (long long)all, unit, (long long)step);
+    return PARE_OK;
+}
+
+/* What the formats can say: one size for all layers, a head size beside the hidden size. */
+static pare_status check_target(const pare_narrow *n, pare_diag *d) {
+    bool heads = n->kind == PARE_NARROW_HEADS || n->kind == PARE_NARROW_QUERY, hidden = n->kind == PARE_NARROW_HIDDEN;
+    if (n->job->kind == PARE_SOURCE_SAFETENSORS)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->out_path, "-o",
+                         "a smaller model needs its configuration; write a folder or a GGUF file");
+    if (n->arch.family == PARE_FAMILY_BERT && (heads || hidden))
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->src->path, hidden ? "hidden_size" : "num_attention_heads",
+                         "a bert configuration has no head size of its own (it is hidden_size / num_attention_heads), "
+                         "so it cannot say this shape; ffn and layers can be pruned");
+    if (n->job->kind == PARE_SOURCE_FOLDER && strcmp(n->to.name, "llama") == 0 && n->to.dim % n->to.heads)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->out_path, "num_attention_heads",
+                         "%lld heads do not divide the hidden size %lld, which transformers' LlamaConfig asks for; "
+                         "keep "
+                         "another number, or write a GGUF file",
+                         (long long)n->to.heads, (long long)n->to.dim);
+    return PARE_OK;
+}
+
+static pare_status plan_sizes(pare_narrow *n, pare_diag *d) {
+    const pare_arch *a = &n->arch;
+    int64_t multiple = n->o->multiple ? n->o->multiple : 32;
+    n->to = *a;
+    if (multiple < 1)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--multiple", "%lld is not positive", (long long)multiple);
+    if (n->o->drop && n->kind != PARE_NARROW_LAYERS)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--drop", "layers are named with --pattern layers");
+    switch (n->kind) {
+    case PARE_NARROW_HEADS:
+        PARE_TRY(amount(n, a->kv_heads, 1, d));
+        n->to.kv_heads = n->keep;
+        n->to.heads = n->keep * (a->heads / a->kv_heads);
+        break;
+    case PARE_NARROW_QUERY:
+        PARE_TRY(amount(n, a->heads, a->kv_heads, d));
+        n->to.heads = n->keep;
+        break;
+    case PARE_NARROW_FFN:
+        PARE_TRY(amount(n, a->ffn, multiple, d));
+        n->to.ffn = n->keep;
+        break;
+    case PARE_NARROW_HIDDEN:
+        PARE_TRY(amount(n, a->dim, multiple, d));
+        n->to.dim = n->keep;
+        break;
+    case PARE_NARROW_LAYERS:
+        if (!n->o->drop) PARE_TRY(amount(n, a->layers, 1, d));
+        break;
+    }
+    return check_target(n, d);
+}
+
+/* The weight and the dimension from which each dimension is followed. */
+static pare_status find_dimensions(pare_narrow *n, pare_diag *d) {
+    bool bert = n->arch.family == PARE_FAMILY_BERT, ffn = n->kind == PARE_NARROW_FFN;
+    pare_role role = n->kind == PARE_NARROW_HIDDEN ? PARE_ROLE_TOKEN_EMBD
+                     : ffn                         ? bert ? PARE_ROLE_BERT_DOWN : PARE_ROLE_FFN_DOWN
+                                                   : PARE_ROLE_ATTN_OUT;
+    size_t layers = n->kind == PARE_NARROW_HIDDEN ? 1 : (size_t)n->arch.layers;
+    n->dims = pare_arena_alloc(n->job->arena, layers * sizeof *n->dims);
+    n->stays = pare_arena_alloc(n->job->arena, layers * sizeof *n->stays);
+    if (!n->dims || !n->stays) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
+    for (size_t l = 0; l < layers; l++) {
+        char name[160];
+        pare_tensor_name start = {role, n->kind == PARE_NARROW_HIDDEN ? -1 : (int)l, false};
+        pare_name_format(n->arch.family, PARE_SOURCE_GGUF, start, name, sizeof name);
+        pare_value v = pare_graph_find(n->run.m.g, name);
+        if (v < 0) return pare_fail(d, PARE_ERR_INTERNAL, n->job->src->path, name, "the graph does not have it");
+        pare_head_mode mode = n->kind == PARE_NARROW_QUERY ? PARE_HEADS_QUERY : PARE_HEADS_GROUPS;
+        PARE_TRY(pare_structure_find(n->run.m.g, v, 1, mode, &n->dims[l], d));
+        n->n_dims = l + 1;
+        n->stays[l] = pare_arena_alloc(n->job->arena, (size_t)n->dims[l].units);
+        if (!n->stays[l]) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
+        if (n->keep >= n->dims[l].units)
+            return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->src->path, name,
+                             "its %lld columns fall into %d parts that can go alone, and %lld should stay",
+                             (long long)n->run.m.g->values[v].tensor.shape[1], n->dims[l].units, (long long)n->keep);
+    }
+    return PARE_OK;
+}
+
+typedef struct places { /* who reads each dimension, and the norms over it */
+    pare_reader **readers, **norms;
+    pare_unit_watch watch, norm_watch;
+} places;
+
+static bool both(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out) {
+    places *p = ctx;
+    pare_unit_watch_hook(&p->watch, node, name, op, out);
+    return pare_unit_watch_hook(&p->norm_watch, node, name, op, out);
+}
+
+static pare_status watch(pare_narrow *n, places *p, pare_diag *d) {
+    p->readers = pare_arena_alloc(n->job->arena, n->n_dims * sizeof *p->readers);
+    p->norms = pare_arena_alloc(n->job->arena, n->n_dims * sizeof *p->norms);
+    if (!p->readers || !p->norms) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
+    for (size_t l = 0; l < n->n_dims; l++) {
+        const pare_graph *g = n->run.m.g;
+        size_t k;
+        PARE_TRY(pare_dimension_readers(g, &n->dims[l], &p->readers[l], &k, d));
+        PARE_TRY(pare_unit_watch_add(&p->watch, g, &n->dims[l], p->readers[l], k, d));
+        PARE_TRY(pare_dimension_norms(g, &n->dims[l], &p->norms[l], &k, d));
+        PARE_TRY(pare_unit_watch_add(&p->norm_watch, g, &n->dims[l], p->norms[l], k, d));
+    }
+    return PARE_OK;
+}
+
+/* Scores every dimension and chooses what stays. */
+static pare_status choose(pare_narrow *n, const places *p, pare_diag *d) {
+    const pare_importance *importance = pare_importance_by_name(n->o->method);
+    size_t first = 0;
+    for (size_t l = 0; l < n->n_dims; l++) {
+        size_t end = first;
+        while (end < p->watch.n && p->watch.v[end].dim == &n->dims[l]) end++;
+        double *score = pare_calloc((size_t)n->dims[l].units, sizeof *score);
+        if (!score) return pare_fail(d, PARE_ERR_NOMEM, NULL, "importance", "no memory for the scores");
+        pare_status s = importance->score(n->run.m.g, p->watch.v + first, end - first, score, d);
+        if (s == PARE_OK) s = pare_units_choose(&n->dims[l], score, (int32_t)n->keep, n->stays[l], d);
+        pare_free(score);
+        if (s != PARE_OK) return s;
+        first = end;
+    }
+    return PARE_OK;
+}
+
+static pare_status widths(pare_narrow *n, pare_diag *d) {
+    places p = {0};
+    pare_status s = find_dimensions(n, d);
+    if (s == PARE_OK) s = watch(n, &p, d);
+    if (s == PARE_OK && pare_narrow_needs_data(n)) s = pare_narrow_pass(n, both, &p, "score", d);
+    if (s == PARE_OK && p.watch.bad)
+        s = pare_fail(d, PARE_ERR_INPUT, n->job->src->path, p.watch.bad,
+                      "NaN or infinite activations on the calibration data");
+    if (s == PARE_OK) s = choose(n, &p, d);
+    if (s == PARE_OK && !n->o->no_heal)
+        s = n->kind == PARE_NARROW_HIDDEN ? pare_narrow_heal_norms(n, &p.norm_watch, d)
+                                          : pare_narrow_heal(n, &p.watch, d);
+    for (size_t l = 0; l < n->n_dims; l++) {
+        if (p.readers) pare_free(p.readers[l]);
+        if (p.norms) pare_free(p.norms[l]);
+    }
+    pare_unit_watch_free(&p.watch);
+    pare_unit_watch_free(&p.norm_watch);
+    return s;
+}
+
+pare_status pare_job_narrow(pare_job *job, const pare_narrow_opts *opts, pare_diag *d) {
+    pare_narrow_opts o = *opts;
+    pare_narrow n = {.job = job, .o = &o, .kind = (pare_narrow_kind)kind_of(o.pattern)};
+    PARE_TRY(pare_arch_read(job->src, &n.arch, d));
+    PARE_TRY(pare_arch_check(job->src, &n.arch, d));
+    PARE_TRY(choose_method(&n, &o, d));
+    PARE_TRY(plan_sizes(&n, d));
+    n.drop = pare_arena_alloc(job->arena, (size_t)n.arch.layers);
+    if (!n.drop) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
+    pare_status s = pare_narrow_open_model(&n, d);
+    if (s == PARE_OK) s = n.kind == PARE_NARROW_LAYERS ? pare_narrow_layers(&n, d) : widths(&n, d);
+    if (s == PARE_OK) s = pare_narrow_apply(&n, d);
+    if (s == PARE_OK) s = pare_narrow_config(&n, d);
+    job->narrowed = s == PARE_OK;
+    for (size_t l = 0; l < n.n_dims; l++) pare_dimension_free(&n.dims[l]);
+    pare_free(n.refits);
+    pare_lm_run_close(&n.run);
+    pare_weights_close(&n.w);
+    pare_calib_data_free(&n.data);
+    return s;
+}
+
+/* ---- the trial of the output ---- */
+static pare_status try_run(const pare_source *src, pare_diag *d) {
+    enum { TOKENS = 8 };
+    pare_lm *lm = NULL;
+    const pare_tensor *y;
+    PARE_TRY(pare_lm_open(src, &(pare_lm_opts){0}, &lm, d));
+    const pare_lm_info *info = pare_lm_describe(lm);
+    int64_t ids[TOKENS], n = info->context < TOKENS ? info->context : TOKENS;
+    for (int64_t i = 0; i < n; i++) ids[i] = (i * 7 + 1) % info->vocab;
+    pare_status s = pare_lm_forward(lm, ids, NULL, 1, n, &y, d);
+    bool finite = true;
+    for (int64_t i = 0; s == PARE_OK && i < pare_tensor_elems(y); i++) finite &= isfinite(((const float *)y->data)[i]);
+    if (!finite) s = pare_fail(d, PARE_ERR_INPUT, src->path, NULL, "its outputs are not finite");
+    pare_lm_close(&lm);
+    return s;
+}
+
+pare_status pare_job_narrow_check(const pare_job *job, pare_diag *d) {
+    pare_source *src = NULL;
+    pare_arch a;
+    pare_diag why = {0};
+    pare_status s = pare_source_open(job->out_path, &src, &why);
+    if (s == PARE_OK) s = pare_arch_read(src, &a, &why);
+    if (s == PARE_OK) s = pare_arch_check(src, &a, &why);
+    if (s == PARE_OK) s = try_run(src, &why);
+    pare_source_close(&src);
+    if (s == PARE_OK) return PARE_OK;
+    return pare_fail(d, s, job->out_path, why.where, "written, but it does not run, so do not use it: %s", why.text);
+}
