@@ -51,7 +51,8 @@ static pare_status amount(pare_narrow *n, int64_t all, int64_t step, pare_diag *
     const char *unit = kinds[n->kind].unit;
     if (o->keep ? o->keep < 1 || o->keep >= all : !(o->ratio > 0 && o->ratio < 1))
         return pare_fail(d, PARE_ERR_USAGE, NULL, o->keep ? "--stay" : "--sparsity",
-                         "%s of the %lld %s have to stay, and some to go", "some", (long long)all, unit);
+                         o->keep ? "from 1 to %lld %s can stay" : "say how many of the %lld %s go (0 < share < 1)",
+                         (long long)all - (o->keep != 0), unit);
     if (o->keep % step)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--stay", "%lld %s are no multiple of %lld", (long long)o->keep, unit,
                          (long long)step);

@@ -35,10 +35,10 @@ size_t pare_row_work_raw_bytes(const pare_job_tensor *t, size_t chunk_rows) {
 
 /* Source row of output row r (both within the tensor); heads of D rows. */
 static size_t source_row(const pare_mapped *m, size_t r) {
+    if (m->order == PARE_ROWS_SAME) return r;
     size_t d = (size_t)m->head_dim, h = r / d * d, k = r % d;
     if (m->order == PARE_ROWS_TO_PAIRS) return h + k / 2 + (k % 2) * (d / 2);
-    if (m->order == PARE_ROWS_TO_HALVES) return h + 2 * (k % (d / 2)) + k / (d / 2);
-    return r;
+    return h + 2 * (k % (d / 2)) + k / (d / 2);
 }
 
 /* The same from a source with more rows or columns than the output: plain elements, in the mapping or in memory. */
