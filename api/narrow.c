@@ -146,28 +146,18 @@ static pare_status find_dimensions(pare_narrow *n, pare_diag *d) {
     return PARE_OK;
 }
 
-typedef struct places { /* who reads each dimension, and the norms over it */
-    pare_reader **readers, **norms;
-    pare_unit_watch watch, norm_watch;
+typedef struct places { /* who reads each dimension */
+    pare_reader **readers;
+    pare_unit_watch watch;
 } places;
-
-static bool both(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out) {
-    places *p = ctx;
-    pare_unit_watch_hook(&p->watch, node, name, op, out);
-    return pare_unit_watch_hook(&p->norm_watch, node, name, op, out);
-}
 
 static pare_status watch(pare_narrow *n, places *p, pare_diag *d) {
     p->readers = pare_arena_alloc(n->job->arena, n->n_dims * sizeof *p->readers);
-    p->norms = pare_arena_alloc(n->job->arena, n->n_dims * sizeof *p->norms);
-    if (!p->readers || !p->norms) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
+    if (!p->readers) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
     for (size_t l = 0; l < n->n_dims; l++) {
-        const pare_graph *g = n->run.m.g;
         size_t k;
-        PARE_TRY(pare_dimension_readers(g, &n->dims[l], &p->readers[l], &k, d));
-        PARE_TRY(pare_unit_watch_add(&p->watch, g, &n->dims[l], p->readers[l], k, d));
-        PARE_TRY(pare_dimension_norms(g, &n->dims[l], &p->norms[l], &k, d));
-        PARE_TRY(pare_unit_watch_add(&p->norm_watch, g, &n->dims[l], p->norms[l], k, d));
+        PARE_TRY(pare_dimension_readers(n->run.m.g, &n->dims[l], &p->readers[l], &k, d));
+        PARE_TRY(pare_unit_watch_add(&p->watch, n->run.m.g, &n->dims[l], p->readers[l], k, d));
     }
     return PARE_OK;
 }
@@ -194,20 +184,14 @@ static pare_status widths(pare_narrow *n, pare_diag *d) {
     places p = {0};
     pare_status s = find_dimensions(n, d);
     if (s == PARE_OK) s = watch(n, &p, d);
-    if (s == PARE_OK && pare_narrow_needs_data(n)) s = pare_narrow_pass(n, both, &p, "score", d);
+    if (s == PARE_OK && pare_narrow_needs_data(n)) s = pare_narrow_pass(n, pare_unit_watch_hook, &p.watch, "score", d);
     if (s == PARE_OK && p.watch.bad)
         s = pare_fail(d, PARE_ERR_INPUT, n->job->src->path, p.watch.bad,
                       "NaN or infinite activations on the calibration data");
     if (s == PARE_OK) s = choose(n, &p, d);
-    if (s == PARE_OK && !n->o->no_heal)
-        s = n->kind == PARE_NARROW_HIDDEN ? pare_narrow_heal_norms(n, &p.norm_watch, d)
-                                          : pare_narrow_heal(n, &p.watch, d);
-    for (size_t l = 0; l < n->n_dims; l++) {
-        if (p.readers) pare_free(p.readers[l]);
-        if (p.norms) pare_free(p.norms[l]);
-    }
+    if (s == PARE_OK && !n->o->no_heal) s = pare_narrow_heal(n, &p.watch, d);
+    for (size_t l = 0; p.readers && l < n->n_dims; l++) pare_free(p.readers[l]);
     pare_unit_watch_free(&p.watch);
-    pare_unit_watch_free(&p.norm_watch);
     return s;
 }
 

@@ -74,9 +74,9 @@ pare_status pare_narrow_pass(pare_narrow *n, pare_node_hook *hook, void *ctx, co
 /* The stored type of a role's tensor and, for a refit, its new values [rows, cols] encoded; *copy: where they lie. */
 pare_status pare_narrow_refit(pare_narrow *n, pare_tensor_name name, const float *v, int64_t rows, int64_t cols,
                               const void **copy, pare_diag *d);
-pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_diag *d);       /* heads, ffn */
-pare_status pare_narrow_heal_norms(pare_narrow *n, const pare_unit_watch *norms, pare_diag *d); /* hidden */
-pare_status pare_narrow_layers(pare_narrow *n, pare_diag *d);                                   /* fills drop */
+/* Refits what reads narrowed values. means: of the original's values there. */
+pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_diag *d);
+pare_status pare_narrow_layers(pare_narrow *n, pare_diag *d); /* fills drop */
 pare_status pare_narrow_apply(pare_narrow *n, pare_diag *d);
 pare_status pare_narrow_config(pare_narrow *n, pare_diag *d);
 

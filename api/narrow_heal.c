@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "prune/heal.h"
 
+#include <math.h>
 #include <string.h>
 
 #define BUDGET  ((size_t)512 << 20) /* of activations in memory */
@@ -43,18 +44,37 @@ static const pare_unit_stats *stats_of(const healing *h, pare_value v, size_t *d
     return NULL;
 }
 
-/* From now on the reduced model computes with fit [rows, nk] where the unit stays, and zeros elsewhere. */
-static pare_status install(healing *h, const pare_linear *l, const float *fit, const uint32_t *keep, size_t nk,
-                           pare_diag *d) {
-    size_t rows = (size_t)l->rows, cols = (size_t)l->cols;
+/* Linears to be fitted anew: the readers of a narrowed dimension; all that read or write the residual stream. */
+static bool goes(const healing *h, pare_value v, size_t *dim) {
+    if (h->n->kind != PARE_NARROW_HIDDEN) return stats_of(h, v, dim) != NULL;
+    *dim = 0;
+    return pare_dimension_slot(&h->n->dims[0], v, 0) || pare_dimension_slot(&h->n->dims[0], v, 1);
+}
+
+/* What stays of a linear; all of it where nothing goes. */
+typedef struct stay {
+    uint32_t *rows, *cols;
+    size_t n_rows, n_cols;
+} stay;
+
+static size_t indices(const healing *h, size_t dim, pare_value v, int axis, int64_t size, uint32_t *index) {
+    const pare_slot *s = pare_dimension_slot(&h->n->dims[dim], v, axis);
+    if (s) return pare_slot_kept(s, h->n->stays[dim], index);
+    for (int64_t i = 0; i < size; i++) index[i] = (uint32_t)i;
+    return (size_t)size;
+}
+
+/* From now on the reduced model computes with fit [n_rows, n_cols] where the units stay, and zeros elsewhere. */
+static pare_status install(healing *h, pare_value v, const float *fit, const stay *k, pare_diag *d) {
+    pare_tensor view = h->run[1].m.g->values[v].tensor;
+    size_t rows = (size_t)view.shape[0], cols = (size_t)view.shape[1];
     float *w = pare_job_keep(h->n->job, rows * cols * sizeof *w);
     if (!w) return no_memory(d);
     memset(w, 0, rows * cols * sizeof *w);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t k = 0; k < nk; k++) w[r * cols + keep[k]] = fit[r * nk + k];
-    pare_tensor view = h->run[1].m.g->values[l->weight].tensor;
+    for (size_t r = 0; r < k->n_rows; r++)
+        for (size_t c = 0; c < k->n_cols; c++) w[k->rows[r] * cols + k->cols[c]] = fit[r * k->n_cols + c];
     view.type = &pare_qtype_f32, view.data = w;
-    pare_exec_replace_weight(h->run[1].e, l->weight, &view);
+    pare_exec_replace_weight(h->run[1].e, v, &view);
     return pare_exec_shape(h->run[1].e, h->sym[1], d);
 }
 
@@ -80,28 +100,40 @@ static pare_status correct_bias(healing *h, const pare_unit_stats *s, pare_tenso
     return st;
 }
 
+/* The linear's rows that stay, fitted on its columns that stay. */
+static pare_status fit_one(healing *h, const pare_linear *l, const pare_stats *s, pare_tensor_name name, size_t dim,
+                           const stay *k, float *w, float *r, float *fit, pare_diag *d) {
+    const pare_tensor *stored = &h->run[0].m.g->values[l->weight].tensor;
+    size_t cols = (size_t)l->cols;
+    for (size_t i = 0; i < k->n_rows; i++) {
+        pare_weight_row(stored, k->rows[i], w + i * cols);
+        if (s->r) memcpy(r + i * cols, s->r + k->rows[i] * cols, cols * sizeof *r);
+    }
+    pare_heal fitting = {k->n_rows, cols, k->n_cols, w, s->h, s->c, s->r ? r : NULL, k->cols, DAMPING};
+    PARE_TRY(pare_heal_fit(&fitting, fit, d));
+    PARE_TRY(install(h, l->weight, fit, k, d));
+    PARE_TRY(pare_narrow_refit(h->n, name, fit, (int64_t)k->n_rows, (int64_t)k->n_cols, NULL, d));
+    const pare_unit_stats *u = stats_of(h, l->weight, &dim);
+    bool bias = u && h->n->kind != PARE_NARROW_HIDDEN;
+    return bias ? correct_bias(h, u, name, w, fit, k->cols, k->n_cols, k->n_rows, d) : PARE_OK;
+}
+
 static pare_status refit_one(healing *h, const pare_linear *l, const pare_stats *s, pare_diag *d) {
     size_t dim, rows = (size_t)l->rows, cols = (size_t)l->cols;
-    const pare_unit_stats *u = stats_of(h, l->weight, &dim);
     pare_tensor_name name;
-    if (!u || !pare_name_parse(h->n->arch.family, PARE_SOURCE_GGUF, l->name, &name)) return PARE_OK;
-    const pare_slot *slot = pare_dimension_slot(&h->n->dims[dim], l->weight, 1);
-    uint32_t *keep = pare_malloc(cols * sizeof *keep);
-    float *w = pare_malloc(rows * cols * sizeof *w), *fit = pare_malloc(rows * cols * sizeof *fit);
-    pare_status st = keep && w && fit ? PARE_OK : no_memory(d);
+    if (!goes(h, l->weight, &dim) || !pare_name_parse(h->n->arch.family, PARE_SOURCE_GGUF, l->name, &name))
+        return PARE_OK;
+    stay k = {pare_malloc(rows * sizeof *k.rows), pare_malloc(cols * sizeof *k.cols), 0, 0};
+    float *w = pare_malloc(rows * cols * sizeof *w), *r = pare_malloc(rows * cols * sizeof *r),
+          *fit = pare_malloc(rows * cols * sizeof *fit);
+    pare_status st = k.rows && k.cols && w && r && fit ? PARE_OK : no_memory(d);
     if (st == PARE_OK) {
-        size_t nk = pare_slot_kept(slot, h->n->stays[dim], keep);
-        const pare_tensor *stored = &h->run[0].m.g->values[l->weight].tensor;
-        for (size_t r = 0; r < rows; r++) pare_weight_row(stored, (int64_t)r, w + r * cols);
-        pare_heal k = {rows, cols, nk, w, s->h, s->c, s->r, keep, DAMPING};
-        st = pare_heal_fit(&k, fit, d);
-        if (st == PARE_OK) st = install(h, l, fit, keep, nk, d);
-        if (st == PARE_OK) st = pare_narrow_refit(h->n, name, fit, l->rows, (int64_t)nk, NULL, d);
-        if (st == PARE_OK) st = correct_bias(h, u, name, w, fit, keep, nk, rows, d);
+        k.n_rows = indices(h, dim, l->weight, 0, l->rows, k.rows);
+        k.n_cols = indices(h, dim, l->weight, 1, l->cols, k.cols);
+        st = fit_one(h, l, s, name, dim, &k, w, r, fit, d);
     }
-    pare_free(keep);
-    pare_free(w);
-    pare_free(fit);
+    void *all[] = {k.rows, k.cols, w, r, fit};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
     return st;
 }
 
@@ -116,12 +148,70 @@ static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_s
 static bool wants(void *ctx, const pare_linear *l, size_t n) {
     size_t dim;
     for (size_t i = 0; i < n; i++)
-        if (stats_of(ctx, l[i].weight, &dim)) return true;
+        if (goes(ctx, l[i].weight, &dim)) return true;
     return false;
 }
 
 static void progress(void *ctx, const char *what, double share) {
     pare_meter_step(&((healing *)ctx)->meter, what, (uint64_t)(share * 1000));
+}
+
+/* Tables of rows (and a matrix that is one too) have no input to be fitted on: their columns only fall silent. */
+static pare_status silence_tables(healing *h, pare_diag *d) {
+    const pare_graph *g = h->run[1].m.g;
+    pare_linears lin;
+    PARE_TRY(pare_linears_find(g, &lin, d));
+    pare_status s = PARE_OK;
+    for (size_t i = 0; s == PARE_OK && i < h->n->dims[0].n; i++) {
+        pare_value v = h->n->dims[0].slots[i].value;
+        bool linear = g->values[v].kind != PARE_VALUE_WEIGHT || g->values[v].tensor.ndim != 2;
+        for (size_t k = 0; k < lin.n; k++) linear |= lin.v[k].weight == v;
+        if (linear) continue;
+        const pare_tensor *t = &g->values[v].tensor;
+        int64_t rows = t->shape[0], cols = t->shape[1];
+        stay k = {pare_malloc((size_t)rows * sizeof *k.rows), pare_malloc((size_t)cols * sizeof *k.cols), 0, 0};
+        float *w = pare_malloc((size_t)cols * sizeof *w), *kept = pare_malloc((size_t)(rows * cols) * sizeof *kept);
+        if (k.rows && k.cols && w && kept) {
+            k.n_rows = indices(h, 0, v, 0, rows, k.rows), k.n_cols = indices(h, 0, v, 1, cols, k.cols);
+            for (int64_t r = 0; r < rows; r++) {
+                pare_weight_row(t, r, w);
+                for (size_t c = 0; c < k.n_cols; c++) kept[(size_t)r * k.n_cols + c] = w[k.cols[c]];
+            }
+            s = install(h, v, kept, &k, d);
+        } else s = no_memory(d);
+        void *all[] = {k.rows, k.cols, w, kept};
+        for (size_t a = 0; a < sizeof all / sizeof *all; a++) pare_free(all[a]);
+    }
+    pare_linears_free(&lin);
+    return s;
+}
+
+/* A norm's mean square runs over fewer channels in the smaller model than in the walk's, where they are zeros. */
+static pare_status scale_norms(healing *h, pare_diag *d) {
+    pare_narrow *n = h->n;
+    pare_reader *norms;
+    size_t count;
+    PARE_TRY(pare_dimension_norms(n->run.m.g, &n->dims[0], &norms, &count, d));
+    pare_status s = PARE_OK;
+    for (size_t i = 0; s == PARE_OK && i < count; i++) {
+        pare_tensor_name name;
+        int64_t size;
+        if (!pare_name_parse(n->arch.family, PARE_SOURCE_GGUF, n->run.m.g->values[norms[i].weight].name, &name))
+            continue;
+        const float *old = pare_weights_floats(n->w, name.role, name.layer, false, &size);
+        uint32_t *keep = old ? pare_malloc((size_t)size * sizeof *keep) : NULL;
+        float *scaled = old ? pare_malloc((size_t)size * sizeof *scaled) : NULL;
+        if (keep && scaled) {
+            size_t nk = indices(h, 0, norms[i].weight, 0, size, keep);
+            float f = sqrtf((float)size / (float)nk);
+            for (size_t k = 0; k < nk; k++) scaled[k] = old[keep[k]] * f;
+            s = pare_narrow_refit(n, name, scaled, 1, (int64_t)nk, NULL, d);
+        } else s = no_memory(d);
+        pare_free(keep);
+        pare_free(scaled);
+    }
+    pare_free(norms);
+    return s;
 }
 
 pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_diag *d) {
@@ -145,32 +235,10 @@ pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_
         if (s == PARE_OK)
             o.side[k] = (pare_walk_side){h.run[k].m.g, h.run[k].e, bind, (int)h.run[k].m.n_kv + 6, &ctx[k]};
     }
+    if (s == PARE_OK && n->kind == PARE_NARROW_HIDDEN) s = silence_tables(&h, d);
     pare_meter_start(&h.meter, "heal", "", 1000);
     if (s == PARE_OK) s = pare_walk_run(&o, d);
+    if (s == PARE_OK && n->kind == PARE_NARROW_HIDDEN) s = scale_norms(&h, d);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&h.run[k]);
-    return s;
-}
-
-pare_status pare_narrow_heal_norms(pare_narrow *n, const pare_unit_watch *norms, pare_diag *d) {
-    pare_status s = PARE_OK;
-    for (size_t i = 0; s == PARE_OK && i < norms->n; i++) {
-        const pare_unit_stats *u = &norms->v[i];
-        pare_tensor_name name;
-        int64_t size;
-        const char *what = n->run.m.g->values[u->reads->weight].name;
-        if (!pare_name_parse(n->arch.family, PARE_SOURCE_GGUF, what, &name)) continue;
-        const float *old = pare_weights_floats(n->w, name.role, name.layer, false, &size);
-        uint32_t *keep = pare_malloc((size_t)u->slot->size * sizeof *keep);
-        float *scale = pare_malloc((size_t)u->slot->size * sizeof *scale);
-        if (!old || !keep || !scale) s = no_memory(d);
-        else {
-            size_t nk = pare_slot_kept(u->slot, n->stays[0], keep);
-            float f = (float)pare_heal_norm(u->square, (size_t)u->slot->size, keep, nk);
-            for (size_t k = 0; k < nk; k++) scale[k] = old[keep[k]] * f;
-            s = pare_narrow_refit(n, name, scale, 1, (int64_t)nk, NULL, d);
-        }
-        pare_free(keep);
-        pare_free(scale);
-    }
     return s;
 }

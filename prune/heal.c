@@ -7,7 +7,6 @@
 #include "core/alloc.h"
 #include "core/status.h"
 
-#include <math.h>
 #include <string.h>
 
 /* The kept columns of a [rows, n] into out [rows, nk]. */
@@ -55,11 +54,4 @@ pare_status pare_heal_fit(const pare_heal *k, float *out, pare_diag *d) {
     }
     release(&x);
     return s;
-}
-
-double pare_heal_norm(const double *square, size_t n, const uint32_t *keep, size_t nk) {
-    double all = 0, kept = 0;
-    for (size_t i = 0; i < n; i++) all += square[i];
-    for (size_t i = 0; i < nk; i++) kept += square[keep[i]];
-    return all > 0 && kept > 0 ? sqrt(kept / (double)nk / (all / (double)n)) : 1;
 }

@@ -28,8 +28,4 @@ typedef struct pare_heal {
 
 pare_status pare_heal_fit(const pare_heal *k, float *out, pare_diag *d);
 
-/* What a norm's weights are multiplied by when its input loses channels: the mean square that it divides by then runs
- * over the kept channels alone. square [n]: sums of squares of the channels. */
-double pare_heal_norm(const double *square, size_t n, const uint32_t *keep, size_t nk);
-
 #endif

@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Structured pruning: the coupled dimensions of the builders' graphs against what they are by hand, and smaller models
+ * against the original with the same channels silenced, which must compute the same. */
+#include "tiny.h"
+
+#include <jansson.h>
+#include <math.h>
+
+#include "api/narrow.h"
+#include "models/lm.h"
+#include "prune/depth.h"
+#include "prune/heal.h"
+
+static tiny_dir dir;
+static char path[3][160];
+
+static const char *at(int slot, const char *name) {
+    snprintf(path[slot], sizeof path[slot], "%s/%s", dir.path, name);
+    return path[slot];
+}
+
+static int make_models(void **s) {
+    static const char *const names[] = {"llama", "qwen2", "qwen3", "bert"};
+    dir = tiny_dir_new();
+    for (int i = 0; i < 4; i++) {
+        char name[32];
+        pare_arch a = tiny_arch(names[i]);
+        a.tied = i == 2;
+        tiny_write(at(0, names[i]), PARE_SOURCE_FOLDER, &a, NULL, NULL);
+        snprintf(name, sizeof name, "%s.gguf", names[i]);
+        tiny_write(at(0, name), PARE_SOURCE_GGUF, &a, NULL, NULL);
+    }
+    return 0;
+}
+static int remove_models(void **s) { return tiny_dir_remove(&dir), 0; }
+
+/* ---- what belongs together ---- */
+typedef struct opened {
+    pare_source *src;
+    pare_weights *w;
+    pare_lm_run run;
+} opened;
+
+static opened open_graph(const char *name) {
+    opened m = {0};
+    pare_arch a;
+    pare_diag d = {0};
+    if (pare_source_open(at(0, name), &m.src, &d) != PARE_OK || pare_arch_read(m.src, &a, &d) != PARE_OK ||
+        pare_weights_open(m.src, &a, &m.w, &d) != PARE_OK ||
+        pare_lm_run_open(m.w, 16, &(pare_exec_opts){0}, &m.run, &d) != PARE_OK)
+        fail_msg("%s: %s", d.where, d.text);
+    return m;
+}
+static void close_graph(opened *m) {
+    pare_lm_run_close(&m->run);
+    pare_weights_close(&m->w);
+    pare_source_close(&m->src);
+}
+
+typedef struct expected {
+    const char *weight;
+    int axis;
+    int unit; /* elements of one unit, consecutive */
+} expected;
+
+/* Exactly these dimensions of weights are coupled, and unit u is elements u * unit .. of each. */
+static void expect(const char *name, const char *start, int axis, pare_head_mode mode, int units, int sets,
+                   const expected *want, size_t n) {
+    opened m = open_graph(name);
+    const pare_graph *g = m.run.m.g;
+    pare_dimension dim;
+    pare_diag d = {0};
+    if (pare_structure_find(g, pare_graph_find(g, start), axis, mode, &dim, &d) != PARE_OK)
+        fail_msg("%s: %s: %s", name, d.where, d.text);
+    assert_int_equal(dim.units, units);
+    assert_int_equal(dim.sets, sets);
+    size_t weights = 0;
+    for (size_t i = 0; i < dim.n; i++) {
+        const pare_slot *s = &dim.slots[i];
+        if (g->values[s->value].kind != PARE_VALUE_WEIGHT) continue;
+        weights++;
+        size_t k = 0;
+        while (k < n && (strcmp(want[k].weight, g->values[s->value].name) != 0 || want[k].axis != s->axis)) k++;
+        if (k == n) fail_msg("%s: dimension %d of %s is coupled", name, s->axis, g->values[s->value].name);
+        assert_int_equal(s->size, units * want[k].unit);
+        for (int64_t e = 0; e < s->size; e++) assert_int_equal(s->unit[e], e / want[k].unit);
+    }
+    assert_int_equal(weights, n);
+    for (int u = 0; u < units; u++) assert_int_equal(dim.set[u], u * sets / units);
+    pare_dimension_free(&dim);
+    close_graph(&m);
+}
+#define EXPECT(name, start, axis, mode, units, sets, ...)                                                              \
+    do {                                                                                                               \
+        const expected w[] = {__VA_ARGS__};                                                                            \
+        expect(name, start, axis, mode, units, sets, w, sizeof w / sizeof *w);                                         \
+    } while (0)
+
+static void coupled_dimensions(void **s) {
+    EXPECT("llama", "blk.1.ffn_down.weight", 1, 0, 48, 1, {"blk.1.ffn_down.weight", 1, 1},
+           {"blk.1.ffn_up.weight", 0, 1}, {"blk.1.ffn_gate.weight", 0, 1});
+    EXPECT("llama", "blk.1.ffn_gate.weight", 0, 0, 48, 1, {"blk.1.ffn_down.weight", 1, 1},
+           {"blk.1.ffn_up.weight", 0, 1}, {"blk.1.ffn_gate.weight", 0, 1});
+    EXPECT("llama.gguf", "blk.0.attn_output.weight", 1, PARE_HEADS_GROUPS, 2, 1, {"blk.0.attn_output.weight", 1, 16},
+           {"blk.0.attn_q.weight", 0, 16}, {"blk.0.attn_k.weight", 0, 8}, {"blk.0.attn_v.weight", 0, 8});
+    EXPECT("qwen2", "blk.0.attn_output.weight", 1, PARE_HEADS_GROUPS, 2, 1, {"blk.0.attn_output.weight", 1, 16},
+           {"blk.0.attn_q.weight", 0, 16}, {"blk.0.attn_k.weight", 0, 8}, {"blk.0.attn_v.weight", 0, 8},
+           {"blk.0.attn_q.bias", 0, 16}, {"blk.0.attn_k.bias", 0, 8}, {"blk.0.attn_v.bias", 0, 8});
+    /* norms over single heads are shared by all heads: they stay */
+    EXPECT("qwen3", "blk.1.attn_k.weight", 0, PARE_HEADS_GROUPS, 2, 1, {"blk.1.attn_output.weight", 1, 32},
+           {"blk.1.attn_q.weight", 0, 32}, {"blk.1.attn_k.weight", 0, 16}, {"blk.1.attn_v.weight", 0, 16});
+    EXPECT("qwen3", "blk.1.attn_q.weight", 0, PARE_HEADS_QUERY, 4, 2, {"blk.1.attn_output.weight", 1, 16},
+           {"blk.1.attn_q.weight", 0, 16});
+    EXPECT("bert", "blk.0.ffn_up.weight", 0, 0, 48, 1, {"blk.0.ffn_up.weight", 0, 1}, {"blk.0.ffn_up.bias", 0, 1},
+           {"blk.0.ffn_down.weight", 1, 1});
+    EXPECT("bert", "blk.1.attn_output.weight", 1, 0, 4, 1, {"blk.1.attn_output.weight", 1, 8},
+           {"blk.1.attn_q.weight", 0, 8}, {"blk.1.attn_q.bias", 0, 8}, {"blk.1.attn_k.weight", 0, 8},
+           {"blk.1.attn_k.bias", 0, 8}, {"blk.1.attn_v.weight", 0, 8}, {"blk.1.attn_v.bias", 0, 8});
+#define RESIDUAL(l)                                                                                                    \
+    {"blk." l ".attn_norm.weight", 0, 1}, {"blk." l ".attn_q.weight", 1, 1}, {"blk." l ".attn_k.weight", 1, 1},        \
+        {"blk." l ".attn_v.weight", 1, 1}, {"blk." l ".attn_output.weight", 0, 1},                                     \
+        {"blk." l ".ffn_norm.weight", 0, 1}, {"blk." l ".ffn_gate.weight", 1, 1}, {"blk." l ".ffn_up.weight", 1, 1},   \
+        {"blk." l ".ffn_down.weight", 0, 1}
+    EXPECT("llama", "token_embd.weight", 1, 0, 32, 1, {"token_embd.weight", 1, 1}, {"output_norm.weight", 0, 1},
+           {"output.weight", 1, 1}, RESIDUAL("0"), RESIDUAL("1"));
+    /* tied: the same matrix twice, as a table and as the output */
+    EXPECT("qwen3", "blk.1.ffn_norm.weight", 0, 0, 32, 1, {"token_embd.weight", 1, 1}, {"token_embd.weight", 1, 1},
+           {"output_norm.weight", 0, 1}, RESIDUAL("0"), RESIDUAL("1"));
+#undef RESIDUAL
+#define RESIDUAL(l)                                                                                                    \
+    {"blk." l ".attn_q.weight", 1, 1}, {"blk." l ".attn_k.weight", 1, 1}, {"blk." l ".attn_v.weight", 1, 1},           \
+        {"blk." l ".attn_output.weight", 0, 1}, {"blk." l ".attn_output.bias", 0, 1},                                  \
+        {"blk." l ".attn_output_norm.weight", 0, 1}, {"blk." l ".attn_output_norm.bias", 0, 1},                        \
+        {"blk." l ".ffn_up.weight", 1, 1}, {"blk." l ".ffn_down.weight", 0, 1}, {"blk." l ".ffn_down.bias", 0, 1},     \
+        {"blk." l ".layer_output_norm.weight", 0, 1}, {"blk." l ".layer_output_norm.bias", 0, 1}
+    EXPECT("bert", "token_embd.weight", 1, 0, 32, 1, {"token_embd.weight", 1, 1}, {"position_embd.weight", 1, 1},
+           {"token_types.weight", 1, 1}, {"token_embd_norm.weight", 0, 1}, {"token_embd_norm.bias", 0, 1},
+           RESIDUAL("0"), RESIDUAL("1"));
+}
+
+/* The vocabulary reaches a Gather, whose ids would have to change. */
+static void refused_with_the_node(void **s) {
+    opened m = open_graph("llama");
+    pare_dimension dim;
+    pare_diag d = {0};
+    pare_value v = pare_graph_find(m.run.m.g, "token_embd.weight");
+    assert_int_equal(pare_structure_find(m.run.m.g, v, 0, 0, &dim, &d), PARE_ERR_UNSUPPORTED);
+    assert_string_equal(d.where, "token_embd");
+    assert_non_null(strstr(d.text, "Gather"));
+    close_graph(&m);
+}
+
+/* Units through a graph of other operators: concatenation, transposition, reshaping, ones that stop it. */
+static void other_operators(void **s) {
+    pare_graph *g = pare_graph_new();
+    static float zeros[4096];
+    const int64_t in[] = {PARE_SYM_BATCH, PARE_SYM_SEQ, 8};
+    pare_tensor w = pare_tensor_make(&pare_qtype_f32, 2, (int64_t[]){12, 8}, zeros);
+    w.transposed = true;
+    pare_value x = pare_graph_input(g, "x", &pare_qtype_f32, 3, in), wa = pare_graph_weight(g, "a", &w),
+               wb = pare_graph_weight(g, "b", &w);
+    pare_value a = pare_graph_node(g, PARE_OP_MatMul, "xa", NULL, 0, 2, (pare_value[]){x, wa}, 1);
+    pare_value b = pare_graph_node(g, PARE_OP_MatMul, "xb", NULL, 0, 2, (pare_value[]){x, wb}, 1);
+    pare_attr_concat cat = {.axis = -1};
+    pare_value c = pare_graph_node(g, PARE_OP_Concat, "cat", &cat, sizeof cat, 2, (pare_value[]){a, b}, 1);
+    pare_value shape = pare_graph_const_i64(g, "shape", 4, (int64_t[]){0, 0, 6, 4});
+    pare_attr_reshape re = {0};
+    pare_value h = pare_graph_node(g, PARE_OP_Reshape, "heads", &re, sizeof re, 2, (pare_value[]){c, shape}, 1);
+    pare_attr_transpose tr = {4, {0, 2, 1, 3}};
+    pare_value t = pare_graph_node(g, PARE_OP_Transpose, "turn", &tr, sizeof tr, 1, &h, 1);
+    pare_dimension dim;
+    pare_diag d = {0};
+    assert_int_equal(pare_structure_find(g, wb, 0, 0, &dim, &d), PARE_OK);
+    assert_int_equal(dim.units, 3); /* blocks of 4 rows of b are the last three heads */
+    const pare_slot *sl = pare_dimension_slot(&dim, t, 1);
+    assert_non_null(sl);
+    for (int i = 0; i < 6; i++) assert_int_equal(sl->unit[i], i < 3 ? -1 : i - 3);
+    for (int i = 0; i < 12; i++) assert_int_equal(pare_dimension_slot(&dim, wb, 0)->unit[i], i / 4);
+    pare_dimension_free(&dim);
+    pare_attr_softmax soft = {.axis = -1};
+    pare_graph_node(g, PARE_OP_Softmax, "soft", &soft, sizeof soft, 1, &a, 1);
+    assert_int_equal(pare_structure_find(g, wa, 0, 0, &dim, &d), PARE_ERR_UNSUPPORTED);
+    assert_string_equal(d.where, "soft");
+    assert_int_equal(pare_structure_find(g, wa, 1, 0, &dim, &d), PARE_ERR_UNSUPPORTED); /* an input would shrink */
+    pare_graph_free(&g);
+}
+
+/* ---- smaller models ---- */
+static void narrow(const char *model, const char *out, pare_narrow_opts o) {
+    pare_job *job = NULL;
+    pare_job_opts jo = {.force = true};
+    pare_diag d = {0};
+    o.method = strcmp(o.pattern, "layers") == 0 ? NULL : "magnitude";
+    o.no_heal = true;
+    pare_status s = pare_job_begin(at(0, model), at(1, out), &jo, &job, &d);
+    if (s == PARE_OK) s = pare_job_narrow(job, &o, &d);
+    if (s == PARE_OK) s = pare_job_plan_convert(job, &jo, &d);
+    if (s == PARE_OK) s = pare_job_run(job, &d);
+    if (s != PARE_OK) fail_msg("%s, %s: %s: %s", model, o.pattern, d.where, d.text);
+    pare_job_close(&job);
+}
+
+static pare_source *source(const char *name) {
+    pare_source *src;
+    pare_diag d = {0};
+    if (pare_source_open(at(0, name), &src, &d) != PARE_OK) fail_msg("%s", d.text);
+    return src;
+}
+
+static void row(const pare_stored *t, int64_t r, float *out) {
+    size_t cols = (size_t)t->shape[t->ndim - 1];
+    memcpy(out, (const char *)t->data + (size_t)r * cols * 4, cols * 4);
+}
+
+/* Which rows of a are also in b, which has some of them, maybe with fewer columns: told by a sum over the columns that
+ * both have. here: where each of a's rows is in b, or -1. */
+static void rows_kept(const pare_stored *a, const pare_stored *b, const int *cols, int *here) {
+    float x[128], y[128];
+    int64_t next = 0;
+    for (int64_t r = 0; r < a->shape[0]; r++) {
+        row(a, r, x);
+        here[r] = -1;
+        if (next == b->shape[0]) continue;
+        row(b, next, y);
+        bool same = true;
+        for (int64_t c = 0, k = 0; c < a->shape[1]; c++)
+            if (!cols || cols[c] >= 0) same &= x[c] == y[k++];
+        if (same) here[r] = (int)next++;
+    }
+    assert_int_equal(next, b->shape[0]);
+}
+
+typedef struct silence {
+    const pare_arch *a;
+    const pare_source *full, *small;
+    pare_narrow_kind kind;
+    int channels[128]; /* hidden: where each channel is in the small model, or -1 */
+    int n_channels;
+} silence;
+
+static void silence_tensor(silence *z, pare_tensor_name n, const pare_stored *t, float *v) {
+    int here[128];
+    int64_t cols = t->ndim == 2 ? t->shape[1] : 1, rows = t->shape[0];
+    pare_role writer = z->kind == PARE_NARROW_FFN ? PARE_ROLE_FFN_DOWN : PARE_ROLE_ATTN_OUT;
+    if (z->kind == PARE_NARROW_HIDDEN) { /* nothing is written into channels that go; norms count fewer of them */
+        bool table = n.role == PARE_ROLE_TOKEN_EMBD,
+             norm = n.role == PARE_ROLE_ATTN_NORM || n.role == PARE_ROLE_FFN_NORM || n.role == PARE_ROLE_OUTPUT_NORM;
+        bool writes = n.role == PARE_ROLE_ATTN_OUT || n.role == PARE_ROLE_FFN_DOWN;
+        float f = sqrtf((float)z->n_channels / (float)z->a->dim);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < cols; c++) {
+                int64_t channel = table ? c : r;
+                if ((table || writes) && z->channels[channel] < 0) v[r * cols + c] = 0;
+                if (norm) v[r * cols + c] *= f;
+            }
+    } else if (n.role == writer && !n.bias) { /* what goes is not read */
+        pare_role maker = z->kind == PARE_NARROW_FFN ? PARE_ROLE_FFN_UP : PARE_ROLE_ATTN_Q;
+        pare_arch b;
+        pare_arch_read(z->small, &b, NULL);
+        rows_kept(pare_arch_tensor(z->full, z->a, maker, n.layer, false),
+                  pare_arch_tensor(z->small, &b, maker, n.layer, false), NULL, here);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < cols; c++)
+                if (here[c] < 0) v[r * cols + c] = 0;
+    }
+}
+
+/* A copy of the full model in which what the small one lacks has no effect. */
+static void write_silenced(silence *z, const char *out) {
+    const pare_source *src = z->full;
+    pare_out_tensor t[TINY_MAX];
+    pare_meta meta[64];
+    double eps = z->kind == PARE_NARROW_HIDDEN ? z->a->norm_eps * z->n_channels / (double)z->a->dim : z->a->norm_eps;
+    for (size_t i = 0; i < src->n_tensors; i++) {
+        t[i] = (pare_out_tensor){.name = src->tensors[i].name, .type = &pare_qtype_f32, .ndim = src->tensors[i].ndim};
+        memcpy(t[i].shape, src->tensors[i].shape, sizeof t[i].shape);
+    }
+    pare_writer_opts o = {.kind = src->kind, .force = true, .n_tensors = src->n_tensors, .tensors = t};
+    pare_out_file file = {"config.json", NULL, 0};
+    json_t *config = src->config ? json_deep_copy(src->config) : NULL;
+    char *text = NULL;
+    if (config) {
+        json_object_set_new(config, "rms_norm_eps", json_real(eps));
+        file.bytes = text = json_dumps(config, 0);
+        file.n_bytes = strlen(text);
+        o.files = &file, o.n_files = 1;
+    } else {
+        for (size_t i = 0; i < src->n_meta; i++) {
+            meta[i] = src->meta[i];
+            if (strstr(meta[i].key, "rms_epsilon")) meta[i].v.f = eps;
+        }
+        o.meta = meta, o.n_meta = src->n_meta;
+    }
+    pare_writer *w;
+    assert_int_equal(pare_writer_open(at(2, out), &o, &w, NULL), PARE_OK);
+    for (size_t i = 0; i < src->n_tensors; i++) {
+        pare_tensor_name n;
+        float *v = malloc(src->tensors[i].bytes);
+        memcpy(v, src->tensors[i].data, src->tensors[i].bytes);
+        assert_true(pare_name_parse(z->a->family, src->kind, src->tensors[i].name, &n));
+        silence_tensor(z, n, &src->tensors[i], v);
+        assert_int_equal(pare_writer_put(w, i, 0, v, src->tensors[i].bytes, NULL), PARE_OK);
+        free(v);
+    }
+    assert_int_equal(pare_writer_finish(w, NULL), PARE_OK);
+    pare_writer_close(&w);
+    free(text);
+    json_decref(config);
+}
+
+static const int64_t ids[20] = {1, 7, 33, 90, 2, 15, 64, 5, 5, 81, 17, 3, 40, 41, 42, 43, 9, 0, 95, 60};
+
+static float *outputs(const char *name, size_t *n) {
+    pare_source *src = source(name);
+    pare_lm *lm;
+    const pare_tensor *y;
+    pare_diag d = {0};
+    if (pare_lm_open(src, &(pare_lm_opts){0}, &lm, &d) != PARE_OK) fail_msg("%s: %s", d.where, d.text);
+    assert_int_equal(pare_lm_forward(lm, ids, NULL, 2, 10, &y, NULL), PARE_OK);
+    float *v = malloc(pare_tensor_bytes(y));
+    memcpy(v, y->data, pare_tensor_bytes(y));
+    *n = (size_t)pare_tensor_elems(y);
+    pare_lm_close(&lm);
+    pare_source_close(&src);
+    return v;
+}
+
+static void equal_outputs(const char *a, const char *b, double tolerance) {
+    size_t n, m;
+    float *x = outputs(a, &n), *y = outputs(b, &m);
+    assert_int_equal(n, m);
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs((double)x[i] - (double)y[i]) <= tolerance * (1 + fabs((double)x[i]))))
+            fail_msg("%s and %s: element %zu: %g against %g", a, b, i, (double)x[i], (double)y[i]);
+    free(x), free(y);
+}
+
+static void smaller_equals_silenced(const char *model, pare_narrow_kind kind, pare_narrow_opts o) {
+    bool file = strstr(model, ".gguf") != NULL;
+    const char *small = file ? "small.gguf" : "small", *silent = file ? "silent.gguf" : "silent";
+    pare_arch a, b;
+    narrow(model, small, o);
+    silence z = {.a = &a, .full = source(model), .small = source(small), .kind = kind};
+    assert_int_equal(pare_arch_read(z.full, &a, NULL), PARE_OK);
+    assert_int_equal(pare_arch_read(z.small, &b, NULL), PARE_OK);
+    if (kind == PARE_NARROW_HIDDEN) { /* the channels that stay, told by the norm that all of them pass */
+        const pare_stored *x = pare_arch_tensor(z.full, &a, PARE_ROLE_OUTPUT_NORM, -1, false),
+                          *y = pare_arch_tensor(z.small, &b, PARE_ROLE_OUTPUT_NORM, -1, false);
+        const float *p = x->data, *q = y->data;
+        for (int c = 0; c < 32; c++)
+            z.channels[c] = z.n_channels < y->shape[0] && p[c] == q[z.n_channels] ? z.n_channels++ : -1;
+        assert_int_equal(z.n_channels, o.keep);
+    }
+    write_silenced(&z, silent);
+    pare_source_close((pare_source **)(void *)&z.full);
+    pare_source_close((pare_source **)(void *)&z.small);
+    equal_outputs(silent, small, 2e-5);
+}
+
+static void narrowed_models_compute_the_same(void **s) {
+    static const char *const models[] = {"llama", "qwen2", "qwen3", "llama.gguf", "qwen2.gguf", "qwen3.gguf"};
+    for (int i = 0; i < 6; i++) {
+        smaller_equals_silenced(models[i], PARE_NARROW_FFN,
+                                (pare_narrow_opts){.pattern = "ffn", .keep = 32, .multiple = 16});
+        smaller_equals_silenced(models[i], PARE_NARROW_FFN,
+                                (pare_narrow_opts){.pattern = "ffn", .keep = 7, .multiple = 1});
+        smaller_equals_silenced(models[i], PARE_NARROW_HEADS, (pare_narrow_opts){.pattern = "heads", .keep = 1});
+        smaller_equals_silenced(models[i], PARE_NARROW_QUERY, (pare_narrow_opts){.pattern = "query-heads", .keep = 2});
+        smaller_equals_silenced(models[i], PARE_NARROW_HIDDEN,
+                                (pare_narrow_opts){.pattern = "hidden", .keep = 24, .multiple = 8});
+    }
+}
+
+/* Layers that go leave the others as they were: bert's first and last layer, one after the other. */
+static void layers_go(void **s) {
+    static const char *const models[] = {"llama", "qwen3.gguf", "bert", "bert.gguf"};
+    for (int i = 0; i < 4; i++) {
+        bool file = strstr(models[i], ".gguf") != NULL;
+        const char *out = file ? "one.gguf" : "one";
+        for (int gone = 0; gone < 2; gone++) {
+            narrow(models[i], out, (pare_narrow_opts){.pattern = "layers", .drop = gone ? "1" : "0"});
+            pare_source *full = source(models[i]), *small = source(out);
+            pare_arch a, b;
+            assert_int_equal(pare_arch_read(full, &a, NULL), PARE_OK);
+            assert_int_equal(pare_arch_read(small, &b, NULL), PARE_OK);
+            assert_int_equal(b.layers, 1);
+            pare_role role = a.family == PARE_FAMILY_BERT ? PARE_ROLE_BERT_DOWN : PARE_ROLE_FFN_DOWN;
+            const pare_stored *x = pare_arch_tensor(full, &a, role, 1 - gone, false),
+                              *y = pare_arch_tensor(small, &b, role, 0, false);
+            assert_memory_equal(x->data, y->data, x->bytes);
+            pare_source_close(&full);
+            pare_source_close(&small);
+        }
+    }
+}
+
+static void refusals(void **s) {
+    static const struct {
+        const char *model, *out;
+        pare_narrow_opts o;
+        pare_status status;
+        const char *where;
+    } bad[] = {
+        {"llama", "bad", {.pattern = "ffn", .ratio = 0.01}, PARE_ERR_USAGE, "--sparsity"},
+        {"llama", "bad", {.pattern = "ffn", .keep = 33}, PARE_ERR_USAGE, "--stay"},
+        {"llama", "bad", {.pattern = "ffn", .ratio = 1}, PARE_ERR_USAGE, "--sparsity"},
+        {"llama", "bad", {.pattern = "heads", .keep = 2}, PARE_ERR_USAGE, "--stay"},
+        {"llama", "bad", {.pattern = "query-heads", .keep = 3}, PARE_ERR_USAGE, "--stay"},
+        {"llama", "bad", {.pattern = "layers", .drop = "0-1"}, PARE_ERR_USAGE, "--drop"},
+        {"llama", "bad", {.pattern = "layers", .drop = "2"}, PARE_ERR_USAGE, "--drop"},
+        {"llama", "bad", {.pattern = "layers", .drop = "x"}, PARE_ERR_USAGE, "--drop"},
+        {"llama", "bad", {.pattern = "ffn", .ratio = 0.5, .method = "best"}, PARE_ERR_USAGE, "--method"},
+        {"llama", "bad.safetensors", {.pattern = "ffn", .ratio = 0.5}, PARE_ERR_UNSUPPORTED, "-o"},
+        {"bert", "bad", {.pattern = "heads", .keep = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
+        {"bert", "bad", {.pattern = "hidden", .keep = 16, .multiple = 16}, PARE_ERR_UNSUPPORTED, "hidden_size"},
+        {"llama", "bad", {.pattern = "hidden", .keep = 6, .multiple = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        pare_job *job = NULL;
+        pare_job_opts jo = {.force = true};
+        pare_diag d = {0};
+        pare_narrow_opts o = bad[i].o;
+        o.no_heal = true;
+        if (!o.method && strcmp(o.pattern, "layers") != 0) o.method = "magnitude";
+        assert_int_equal(pare_job_begin(at(0, bad[i].model), at(1, bad[i].out), &jo, &job, &d), PARE_OK);
+        pare_status st = pare_job_narrow(job, &o, &d);
+        if (st != bad[i].status || strcmp(d.where, bad[i].where) != 0)
+            fail_msg("case %zu: status %d at `%s`: %s", i, (int)st, d.where, d.text);
+        pare_job_close(&job);
+    }
+}
+
+/* ---- healing ---- */
+/* Inputs that are combinations of those that stay: the refit loses nothing. */
+static void healing_recovers_what_is_redundant(void **s) {
+    enum { N = 12, KEEP = 7, ROWS = 5, TOKENS = 300 };
+    static float x[TOKENS * N], h[N * N], w[ROWS * N], mix[(N - KEEP) * KEEP], fit[ROWS * KEEP];
+    static const uint32_t keep[KEEP] = {0, 2, 3, 5, 8, 9, 11}, gone[N - KEEP] = {1, 4, 6, 7, 10};
+    pare_rng rng;
+    pare_rng_seed(&rng, 5);
+    for (int i = 0; i < ROWS * N; i++) w[i] = pare_rng_normal(&rng);
+    for (int i = 0; i < (N - KEEP) * KEEP; i++) mix[i] = pare_rng_normal(&rng);
+    for (int t = 0; t < TOKENS; t++) {
+        for (int k = 0; k < KEEP; k++) x[t * N + keep[k]] = pare_rng_normal(&rng);
+        for (int g = 0; g < N - KEEP; g++)
+            for (int k = 0; k < KEEP; k++) x[t * N + gone[g]] += mix[g * KEEP + k] * x[t * N + keep[k]];
+    }
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j <= i; j++)
+            for (int t = 0; t < TOKENS; t++) h[i * N + j] += x[t * N + i] * x[t * N + j];
+    pare_heal k = {ROWS, N, KEEP, w, h, NULL, NULL, keep, 1e-7};
+    assert_int_equal(pare_heal_fit(&k, fit, NULL), PARE_OK);
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < KEEP; i++) { /* by hand: w_K + w_gone mix */
+            double want = w[r * N + (int)keep[i]];
+            for (int g = 0; g < N - KEEP; g++) want += (double)w[r * N + (int)gone[g]] * mix[g * KEEP + i];
+            if (!(fabs(want - fit[r * KEEP + i]) < 1e-3 * (1 + fabs(want))))
+                fail_msg("%g, not %g", fit[r * KEEP + i], want);
+        }
+    /* the residual's error is part of the target: r = E x^T adds E to the weights */
+    static float e[ROWS * N], r[ROWS * N], all_fit[ROWS * N], eye[N * N];
+    uint32_t all[N];
+    for (uint32_t i = 0; i < N; i++) all[i] = i, eye[i * N + i] = 2;
+    for (int i = 0; i < ROWS * N; i++) e[i] = pare_rng_normal(&rng), r[i] = 2 * e[i];
+    assert_int_equal(pare_heal_fit(&(pare_heal){ROWS, N, N, w, eye, NULL, r, all, 1e-7}, all_fit, NULL), PARE_OK);
+    for (int i = 0; i < ROWS * N; i++) assert_true(fabsf(all_fit[i] - w[i] - e[i]) < 1e-4f);
+}
+
+/* Influence of layers that scale, turn and flip the stream: 0, 1 and 2; the least distant pair is found. */
+static void influence(void **s) {
+    static const float streams[5][2] = {{1, 0}, {3, 0}, {0, 2}, {0, -2}, {0.1f, -2}};
+    pare_graph *g = pare_graph_new();
+    pare_value v[5], x = pare_graph_input(g, "x", &pare_qtype_f32, 2, (int64_t[]){PARE_SYM_BATCH, 2});
+    for (int i = 0; i < 5; i++) v[i] = x = pare_graph_node(g, PARE_OP_Relu, "y", NULL, 0, 1, &x, 1);
+    pare_depth p;
+    bool drop[4];
+    assert_int_equal(pare_depth_open(g, v, 4, 1, 2, 1, &p, NULL), PARE_OK);
+    for (int i = 0; i < 5; i++) {
+        pare_tensor t = pare_tensor_make(&pare_qtype_f32, 2, (int64_t[]){1, 2}, (void *)(uintptr_t)streams[i]);
+        pare_depth_hook(&p, i, "y", PARE_OP_Relu, &t);
+    }
+    pare_depth_finish(&p);
+    const double want[] = {0, 1, 2, 1 - 2 / sqrt(4.01)};
+    for (int i = 0; i < 4; i++) {
+        assert_true(fabs(p.influence[i] - want[i]) < 1e-6);
+        assert_true(fabs(p.distance[i] - acos(1 - want[i]) / M_PI) < 1e-6);
+    }
+    pare_depth_choose(&p, false, drop);
+    assert_true(drop[0] && !drop[1] && !drop[2] && !drop[3]);
+    p.run = 2;
+    pare_depth_choose(&p, false, drop);
+    assert_true(drop[0] && !drop[1] && !drop[2] && drop[3]);
+    p.run = 1;
+    pare_depth_close(&p);
+    pare_graph_free(&g);
+}
+
+/* ---- memory ---- */
+static pare_status whole_job(void *ctx) {
+    pare_job *job = NULL;
+    pare_job_opts jo = {.force = true};
+    pare_narrow_opts o = *(pare_narrow_opts *)ctx;
+    pare_status s = pare_job_begin(at(0, "qwen3.gguf"), at(1, "memory.gguf"), &jo, &job, NULL);
+    if (s == PARE_OK) s = pare_job_narrow(job, &o, NULL);
+    if (s == PARE_OK) s = pare_job_plan_convert(job, &jo, NULL);
+    if (s == PARE_OK) s = pare_job_run(job, NULL);
+    pare_job_close(&job);
+    return s;
+}
+
+static void allocations_fail(void **s) {
+    pare_narrow_opts o[] = {{.pattern = "heads", .keep = 1, .method = "magnitude", .no_heal = true},
+                            {.pattern = "layers", .drop = "0", .no_heal = true}};
+    pare_set_threads(1);
+    for (int i = 0; i < 2; i++) harness_fail_every_alloc(whole_job, &o[i]);
+    pare_set_threads(0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(coupled_dimensions),
+                                       cmocka_unit_test(refused_with_the_node),
+                                       cmocka_unit_test(other_operators),
+                                       cmocka_unit_test(narrowed_models_compute_the_same),
+                                       cmocka_unit_test(layers_go),
+                                       cmocka_unit_test(refusals),
+                                       cmocka_unit_test(healing_recovers_what_is_redundant),
+                                       cmocka_unit_test(influence),
+                                       cmocka_unit_test(allocations_fail)};
+    return cmocka_run_group_tests_name("structure", tests, make_models, remove_models);
+}
