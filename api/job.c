@@ -316,6 +316,7 @@ pare_job_totals pare_job_sum(const pare_job *job) {
         s.bytes_in += bytes_in(t);
         s.bytes_out += t->bytes_out;
     }
+    if (job->narrowed) s.bytes_in = job->bytes_before;
     s.bits_per_weight = s.weights ? 8.0 * (double)s.bytes_out / (double)s.weights : 0;
     return s;
 }

@@ -5,7 +5,6 @@
 
 #include "core/log.h"
 #include "core/status.h"
-#include "models/lm.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,23 +12,40 @@
 #include <strings.h>
 
 static const struct {
-    const char *name, *unit;
-} kinds[] = {[PARE_NARROW_HEADS] = {"heads", "key/value groups"},
-             [PARE_NARROW_QUERY] = {"query-heads", "query heads"},
-             [PARE_NARROW_FFN] = {"ffn", "neurons"},
-             [PARE_NARROW_HIDDEN] = {"hidden", "channels"},
-             [PARE_NARROW_LAYERS] = {"layers", "layers"}};
-#define KINDS ((int)(sizeof kinds / sizeof *kinds))
+    const char *name, *unit, *text;
+} kinds[] = {[PARE_NARROW_HEADS] = {"heads", "key/value groups", "key/value groups with their query heads go"},
+             [PARE_NARROW_QUERY] = {"query-heads", "query heads", "as many query heads of every group go"},
+             [PARE_NARROW_FFN] = {"ffn", "neurons", "neurons of the feed-forward part go, as many in every layer"},
+             [PARE_NARROW_HIDDEN] = {"hidden", "channels", "channels of the residual stream go"},
+             [PARE_NARROW_LAYERS] = {"layers", "layers", "whole layers go"}};
+#define KINDS (sizeof kinds / sizeof *kinds)
 
-static int kind_of(const char *name) {
-    int k = 0;
+static size_t kind_of(const char *name) {
+    size_t k = 0;
     while (k < KINDS && strcasecmp(kinds[k].name, name) != 0) k++;
     return k;
 }
 
-bool pare_narrow_pattern(const char *name) { return kind_of(name) < KINDS; }
+bool pare_narrow_claims(const char *pattern) { return kind_of(pattern) < KINDS; }
 
-static pare_status choose_method(pare_narrow *n, pare_narrow_opts *o, pare_diag *d) {
+bool pare_narrow_pattern(size_t i, const char **name, const char **text) {
+    if (i < KINDS) *name = kinds[i].name, *text = kinds[i].text;
+    return i < KINDS;
+}
+
+/* Those of parts come first, then those of layers. */
+bool pare_narrow_method(size_t i, const char **name, const char **text) {
+    static const char *const layers[][2] = {{"influence", "layers that turn the residual stream least (ShortGPT)"},
+                                            {"angular", "the run of layers whose ends are closest (Gromov et al.)"}};
+    size_t n = 0;
+    while (pare_importance_at(n)) n++;
+    if (i >= n + 2) return false;
+    *name = i < n ? pare_importance_at(i)->name : layers[i - n][0];
+    *text = i < n ? pare_importance_at(i)->text : layers[i - n][1];
+    return true;
+}
+
+static pare_status choose_method(pare_narrow *n, pare_prune_opts *o, pare_diag *d) {
     if (n->kind == PARE_NARROW_LAYERS) {
         if (!o->method) o->method = "influence";
         if (strcasecmp(o->method, "influence") == 0 || strcasecmp(o->method, "angular") == 0) return PARE_OK;
@@ -47,20 +63,20 @@ static pare_status choose_method(pare_narrow *n, pare_narrow_opts *o, pare_diag 
 
 /* How many units stay of `all`, a multiple of step. */
 static pare_status amount(pare_narrow *n, int64_t all, int64_t step, pare_diag *d) {
-    const pare_narrow_opts *o = n->o;
+    const pare_prune_opts *o = n->o;
     const char *unit = kinds[n->kind].unit;
-    if (o->keep ? o->keep < 1 || o->keep >= all : !(o->ratio > 0 && o->ratio < 1))
-        return pare_fail(d, PARE_ERR_USAGE, NULL, o->keep ? "--stay" : "--sparsity",
-                         o->keep ? "from 1 to %lld %s can stay" : "say how many of the %lld %s go (0 < share < 1)",
-                         (long long)all - (o->keep != 0), unit);
-    if (o->keep % step)
-        return pare_fail(d, PARE_ERR_USAGE, NULL, "--stay", "%lld %s are no multiple of %lld", (long long)o->keep, unit,
+    if (o->stay ? o->stay < 1 || o->stay >= all : !(o->sparsity > 0 && o->sparsity < 1))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, o->stay ? "--stay" : "--sparsity",
+                         o->stay ? "from 1 to %lld %s can stay" : "say how many of the %lld %s go (0 < share < 1)",
+                         (long long)all - (o->stay != 0), unit);
+    if (o->stay % step)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--stay", "%lld %s are no multiple of %lld", (long long)o->stay, unit,
                          (long long)step);
-    n->keep = o->keep;
-    if (!o->keep) n->keep = (int64_t)ceil((double)all * (1 - o->ratio) / (double)step - 1e-9) * step;
+    n->keep = o->stay;
+    if (!o->stay) n->keep = (int64_t)ceil((double)all * (1 - o->sparsity) / (double)step - 1e-9) * step;
     if (n->keep >= all)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--sparsity",
-                         "%g of %lld %s is less than one step of %lld, so nothing would go; ask for more", o->ratio,
+                         "%g of %lld %s is less than one step of %lld, so nothing would go; ask for more", o->sparsity,
                          (long long)all, unit, (long long)step);
     return PARE_OK;
 }
@@ -195,20 +211,30 @@ static pare_status widths(pare_narrow *n, pare_diag *d) {
     return s;
 }
 
-pare_status pare_job_narrow(pare_job *job, const pare_narrow_opts *opts, pare_diag *d) {
-    pare_narrow_opts o = *opts;
+/* What only zeros have. */
+static pare_status check_options(const pare_prune_opts *o, pare_diag *d) {
+    const char *which = o->scope ? "--scope" : o->n_tensor ? "--tensor" : o->n_keep ? "--keep" : NULL;
+    if (!which) return PARE_OK;
+    return pare_fail(d, PARE_ERR_USAGE, NULL, which, "%s takes the same from every layer; leave this out", o->pattern);
+}
+
+pare_status pare_job_narrow(pare_job *job, const pare_prune_opts *opts, pare_diag *d) {
+    pare_prune_opts o = *opts;
     pare_narrow n = {.job = job, .o = &o, .kind = (pare_narrow_kind)kind_of(o.pattern)};
+    PARE_TRY(check_options(&o, d));
     PARE_TRY(pare_arch_read(job->src, &n.arch, d));
     PARE_TRY(pare_arch_check(job->src, &n.arch, d));
     PARE_TRY(choose_method(&n, &o, d));
     PARE_TRY(plan_sizes(&n, d));
     n.drop = pare_arena_alloc(job->arena, (size_t)n.arch.layers);
     if (!n.drop) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
+    for (size_t i = 0; i < job->n; i++) job->bytes_before += job->t[i].map->src ? job->t[i].map->src->bytes : 0;
     pare_status s = pare_narrow_open_model(&n, d);
     if (s == PARE_OK) s = n.kind == PARE_NARROW_LAYERS ? pare_narrow_layers(&n, d) : widths(&n, d);
     if (s == PARE_OK) s = pare_narrow_apply(&n, d);
     if (s == PARE_OK) s = pare_narrow_config(&n, d);
     job->narrowed = s == PARE_OK;
+    job->map->arch = n.to; /* mixes count layers */
     for (size_t l = 0; l < n.n_dims; l++) pare_dimension_free(&n.dims[l]);
     pare_free(n.refits);
     pare_lm_run_close(&n.run);
@@ -217,32 +243,16 @@ pare_status pare_job_narrow(pare_job *job, const pare_narrow_opts *opts, pare_di
     return s;
 }
 
-/* ---- the trial of the output ---- */
-static pare_status try_run(const pare_source *src, pare_diag *d) {
-    enum { TOKENS = 8 };
-    pare_lm *lm = NULL;
-    const pare_tensor *y;
-    PARE_TRY(pare_lm_open(src, &(pare_lm_opts){0}, &lm, d));
-    const pare_lm_info *info = pare_lm_describe(lm);
-    int64_t ids[TOKENS], n = info->context < TOKENS ? info->context : TOKENS;
-    for (int64_t i = 0; i < n; i++) ids[i] = (i * 7 + 1) % info->vocab;
-    pare_status s = pare_lm_forward(lm, ids, NULL, 1, n, &y, d);
-    bool finite = true;
-    for (int64_t i = 0; s == PARE_OK && i < pare_tensor_elems(y); i++) finite &= isfinite(((const float *)y->data)[i]);
-    if (!finite) s = pare_fail(d, PARE_ERR_INPUT, src->path, NULL, "its outputs are not finite");
-    pare_lm_close(&lm);
-    return s;
-}
-
-pare_status pare_job_narrow_check(const pare_job *job, pare_diag *d) {
+pare_status pare_job_narrow_check(pare_job *job, pare_diag *d) {
     pare_source *src = NULL;
     pare_arch a;
     pare_diag why = {0};
     pare_status s = pare_source_open(job->out_path, &src, &why);
     if (s == PARE_OK) s = pare_arch_read(src, &a, &why);
     if (s == PARE_OK) s = pare_arch_check(src, &a, &why);
-    if (s == PARE_OK) s = try_run(src, &why);
+    if (s != PARE_OK)
+        pare_fail(d, s, job->out_path, why.where, "written, but it cannot be read, so do not use it: %s", why.text);
+    else s = pare_job_try(src, job->ran, d);
     pare_source_close(&src);
-    if (s == PARE_OK) return PARE_OK;
-    return pare_fail(d, s, job->out_path, why.where, "written, but it does not run, so do not use it: %s", why.text);
+    return s;
 }

@@ -16,23 +16,13 @@
 #include "api/calibrate.h"
 #include "prune/importance.h"
 
-typedef struct pare_narrow_opts {
-    const char *pattern; /* "heads", "query-heads", "ffn", "hidden", "layers" */
-    const char *method;  /* prune/importances.def; layers: "influence", "angular"; NULL = the first of each */
-    double ratio;        /* share that goes, 0 < ratio < 1; 0: see keep and drop */
-    int64_t keep;        /* how many stay: key/value groups, query heads, neurons, channels, layers */
-    const char *drop;    /* layers by number: "3,20-22" */
-    int64_t multiple;    /* ffn, hidden: what stays is a multiple of this; 0 = 32 */
-    bool no_heal;
-    const char *calib;
-    int64_t calib_ctx, calib_windows;
-} pare_narrow_opts;
-
-bool pare_narrow_pattern(const char *name); /* one of those above */
+bool pare_narrow_pattern(size_t i, const char **name, const char **text); /* false past the last */
+bool pare_narrow_method(size_t i, const char **name, const char **text);
+bool pare_narrow_claims(const char *pattern); /* one of ours */
 /* Between pare_job_begin and the choice of formats. After the run: pare_job_narrow_check. */
-pare_status pare_job_narrow(pare_job *job, const pare_narrow_opts *o, pare_diag *d);
-/* Opens what was written, compares its shapes with what was planned, and runs it. */
-pare_status pare_job_narrow_check(const pare_job *job, pare_diag *d);
+pare_status pare_job_narrow(pare_job *job, const pare_prune_opts *o, pare_diag *d);
+/* Opens what was written, checks its shapes against its configuration, and runs it. */
+pare_status pare_job_narrow_check(pare_job *job, pare_diag *d);
 
 /* ---- between the files ---- */
 typedef enum pare_narrow_kind {
@@ -52,7 +42,7 @@ typedef struct pare_refit { /* a tensor with new values, in its source's storage
 
 typedef struct pare_narrow {
     pare_job *job;
-    const pare_narrow_opts *o;
+    const pare_prune_opts *o;
     pare_narrow_kind kind;
     int64_t keep;       /* units that stay */
     pare_arch arch, to; /* of the source; of the output */

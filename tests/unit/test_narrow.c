@@ -33,7 +33,7 @@ static int make_models(void **s) {
 }
 static int remove_models(void **s) { return tiny_dir_remove(&dir), 0; }
 
-static void narrow(const char *model, const char *out, pare_narrow_opts o) {
+static void narrow(const char *model, const char *out, pare_prune_opts o) {
     pare_job *job = NULL;
     pare_job_opts jo = {.force = true};
     pare_diag d = {0};
@@ -182,7 +182,7 @@ static void equal_outputs(const char *a, const char *b, double tolerance) {
     free(x), free(y);
 }
 
-static void smaller_equals_silenced(const char *model, pare_narrow_kind kind, pare_narrow_opts o) {
+static void smaller_equals_silenced(const char *model, pare_narrow_kind kind, pare_prune_opts o) {
     bool file = strstr(model, ".gguf") != NULL;
     const char *small = file ? "small.gguf" : "small", *silent = file ? "silent.gguf" : "silent";
     pare_arch a, b;
@@ -196,7 +196,7 @@ static void smaller_equals_silenced(const char *model, pare_narrow_kind kind, pa
         const float *p = x->data, *q = y->data;
         for (int c = 0; c < 32; c++)
             z.channels[c] = z.n_channels < y->shape[0] && p[c] == q[z.n_channels] ? z.n_channels++ : -1;
-        assert_int_equal(z.n_channels, o.keep);
+        assert_int_equal(z.n_channels, o.stay);
     }
     write_silenced(&z, silent);
     pare_source_close((pare_source **)(void *)&z.full);
@@ -208,13 +208,13 @@ static void narrowed_models_compute_the_same(void **s) {
     static const char *const models[] = {"llama", "qwen2", "qwen3", "llama.gguf", "qwen2.gguf", "qwen3.gguf"};
     for (int i = 0; i < 6; i++) {
         smaller_equals_silenced(models[i], PARE_NARROW_FFN,
-                                (pare_narrow_opts){.pattern = "ffn", .keep = 32, .multiple = 16});
+                                (pare_prune_opts){.pattern = "ffn", .stay = 32, .multiple = 16});
         smaller_equals_silenced(models[i], PARE_NARROW_FFN,
-                                (pare_narrow_opts){.pattern = "ffn", .keep = 7, .multiple = 1});
-        smaller_equals_silenced(models[i], PARE_NARROW_HEADS, (pare_narrow_opts){.pattern = "heads", .keep = 1});
-        smaller_equals_silenced(models[i], PARE_NARROW_QUERY, (pare_narrow_opts){.pattern = "query-heads", .keep = 2});
+                                (pare_prune_opts){.pattern = "ffn", .stay = 7, .multiple = 1});
+        smaller_equals_silenced(models[i], PARE_NARROW_HEADS, (pare_prune_opts){.pattern = "heads", .stay = 1});
+        smaller_equals_silenced(models[i], PARE_NARROW_QUERY, (pare_prune_opts){.pattern = "query-heads", .stay = 2});
         smaller_equals_silenced(models[i], PARE_NARROW_HIDDEN,
-                                (pare_narrow_opts){.pattern = "hidden", .keep = 24, .multiple = 8});
+                                (pare_prune_opts){.pattern = "hidden", .stay = 24, .multiple = 8});
     }
 }
 
@@ -225,7 +225,7 @@ static void layers_go(void **s) {
         bool file = strstr(models[i], ".gguf") != NULL;
         const char *out = file ? "one.gguf" : "one";
         for (int gone = 0; gone < 2; gone++) {
-            narrow(models[i], out, (pare_narrow_opts){.pattern = "layers", .drop = gone ? "1" : "0"});
+            narrow(models[i], out, (pare_prune_opts){.pattern = "layers", .drop = gone ? "1" : "0"});
             pare_source *full = source(models[i]), *small = source(out);
             pare_arch a, b;
             assert_int_equal(pare_arch_read(full, &a, NULL), PARE_OK);
@@ -244,29 +244,29 @@ static void layers_go(void **s) {
 static void refusals(void **s) {
     static const struct {
         const char *model, *out;
-        pare_narrow_opts o;
+        pare_prune_opts o;
         pare_status status;
         const char *where;
     } bad[] = {
-        {"llama", "bad", {.pattern = "ffn", .ratio = 0.01}, PARE_ERR_USAGE, "--sparsity"},
-        {"llama", "bad", {.pattern = "ffn", .keep = 33}, PARE_ERR_USAGE, "--stay"},
-        {"llama", "bad", {.pattern = "ffn", .ratio = 1}, PARE_ERR_USAGE, "--sparsity"},
-        {"llama", "bad", {.pattern = "heads", .keep = 2}, PARE_ERR_USAGE, "--stay"},
-        {"llama", "bad", {.pattern = "query-heads", .keep = 3}, PARE_ERR_USAGE, "--stay"},
+        {"llama", "bad", {.pattern = "ffn", .sparsity = 0.01}, PARE_ERR_USAGE, "--sparsity"},
+        {"llama", "bad", {.pattern = "ffn", .stay = 33}, PARE_ERR_USAGE, "--stay"},
+        {"llama", "bad", {.pattern = "ffn", .sparsity = 1}, PARE_ERR_USAGE, "--sparsity"},
+        {"llama", "bad", {.pattern = "heads", .stay = 2}, PARE_ERR_USAGE, "--stay"},
+        {"llama", "bad", {.pattern = "query-heads", .stay = 3}, PARE_ERR_USAGE, "--stay"},
         {"llama", "bad", {.pattern = "layers", .drop = "0-1"}, PARE_ERR_USAGE, "--drop"},
         {"llama", "bad", {.pattern = "layers", .drop = "2"}, PARE_ERR_USAGE, "--drop"},
         {"llama", "bad", {.pattern = "layers", .drop = "x"}, PARE_ERR_USAGE, "--drop"},
-        {"llama", "bad", {.pattern = "ffn", .ratio = 0.5, .method = "best"}, PARE_ERR_USAGE, "--method"},
-        {"llama", "bad.safetensors", {.pattern = "ffn", .ratio = 0.5}, PARE_ERR_UNSUPPORTED, "-o"},
-        {"bert", "bad", {.pattern = "heads", .keep = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
-        {"bert", "bad", {.pattern = "hidden", .keep = 16, .multiple = 16}, PARE_ERR_UNSUPPORTED, "hidden_size"},
-        {"llama", "bad", {.pattern = "hidden", .keep = 6, .multiple = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
+        {"llama", "bad", {.pattern = "ffn", .sparsity = 0.5, .method = "best"}, PARE_ERR_USAGE, "--method"},
+        {"llama", "bad.safetensors", {.pattern = "ffn", .sparsity = 0.5}, PARE_ERR_UNSUPPORTED, "-o"},
+        {"bert", "bad", {.pattern = "heads", .stay = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
+        {"bert", "bad", {.pattern = "hidden", .stay = 16, .multiple = 16}, PARE_ERR_UNSUPPORTED, "hidden_size"},
+        {"llama", "bad", {.pattern = "hidden", .stay = 6, .multiple = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         pare_job *job = NULL;
         pare_job_opts jo = {.force = true};
         pare_diag d = {0};
-        pare_narrow_opts o = bad[i].o;
+        pare_prune_opts o = bad[i].o;
         o.no_heal = true;
         if (!o.method && strcmp(o.pattern, "layers") != 0) o.method = "magnitude";
         assert_int_equal(pare_job_begin(at(0, bad[i].model), at(1, bad[i].out), &jo, &job, &d), PARE_OK);
@@ -280,7 +280,7 @@ static void refusals(void **s) {
 static pare_status whole_job(void *ctx) {
     pare_job *job = NULL;
     pare_job_opts jo = {.force = true};
-    pare_narrow_opts o = *(pare_narrow_opts *)ctx;
+    pare_prune_opts o = *(pare_prune_opts *)ctx;
     pare_status s = pare_job_begin(at(0, "qwen3.gguf"), at(1, "memory.gguf"), &jo, &job, NULL);
     if (s == PARE_OK) s = pare_job_narrow(job, &o, NULL);
     if (s == PARE_OK) s = pare_job_plan_convert(job, &jo, NULL);
@@ -290,8 +290,8 @@ static pare_status whole_job(void *ctx) {
 }
 
 static void allocations_fail(void **s) {
-    pare_narrow_opts o[] = {{.pattern = "heads", .keep = 1, .method = "magnitude", .no_heal = true},
-                            {.pattern = "layers", .drop = "0", .no_heal = true}};
+    pare_prune_opts o[] = {{.pattern = "heads", .stay = 1, .method = "magnitude", .no_heal = true},
+                           {.pattern = "layers", .drop = "0", .no_heal = true}};
     pare_set_threads(1);
     for (int i = 0; i < 2; i++) harness_fail_every_alloc(whole_job, &o[i]);
     pare_set_threads(0);
