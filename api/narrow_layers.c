@@ -86,6 +86,11 @@ static pare_status close_gap(pare_narrow *n, int first, int end, pare_diag *d) {
         pare_linears_free(&lin);
         return PARE_OK;
     }
+    if (g->values[l->weight].tensor.type->kind != PARE_QK_FLOAT) {
+        pare_log(PARE_LOG_WARN, "%s: already rounded, so the gap after it is not healed; prune the original", l->name);
+        pare_linears_free(&lin);
+        return PARE_OK;
+    }
     size_t rows = (size_t)l->rows, cols = (size_t)l->cols;
     pare_gap gap;
     pare_status s = pare_gap_open(g, stream(g, first), stream(g, end), l->input, rows, cols, &gap, d);
