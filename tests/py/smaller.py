@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 sys.path.insert(0, os.path.dirname(__file__))
 import reference
+from tiny_encoder import tiny_encoder
 
 pare, dump, models, text, out = sys.argv[1:6]
 src = f"{models}/stories260k"
@@ -186,6 +187,43 @@ fit = W[down(1) + ".weight"] + jump.T @ x @ np.linalg.inv(h + 0.01 * np.trace(h)
 err = np.abs(w[down(1) + ".weight"] - fit).max() / np.abs(fit).max()
 check("layers: the gap is closed by the ridge regression", err < 2e-3, f"({err:.1e})")
 check("layers: healing brings the outputs closer", ((logits(folder, probe) - full) ** 2).mean() < ((logits(file, probe) - full) ** 2).mean())
+
+# ---- an encoder: post-norm layers, biases ----
+full_src, src = src, tiny_encoder(f"{out}/encoder")
+bcfg, B = reference.load(src)
+bt = Tokenizer.from_file(f"{src}/tokenizer.json").encode(open(text, encoding="utf-8").read()[:60000], add_special_tokens=False).ids
+CTX = 64
+bw = np.array([[2, *bt[i * 62:(i + 1) * 62], 3] for i in range(WINDOWS)])
+bprobe = bw[0]
+dense, binputs = "encoder.layer.0.output.dense", {}
+reference.linear = lambda w, n, x: (binputs.__setitem__(n, x.reshape(-1, x.shape[-1])), plain_linear(w, n, x))[1]
+reference.bert(bcfg, B, bw)
+reference.linear = plain_linear
+folder = prune("bert-ffn", "--pattern", "ffn", "--stay", 32, "--no-heal")
+c, w = reference.load(folder)
+k0 = best((binputs[dense] ** 2).mean(0) * (B[dense + ".weight"] ** 2).sum(0), 32)
+check("bert: what stays is what the formula says", c["intermediate_size"] == 32 and np.array_equal(w[dense + ".weight"], B[dense + ".weight"][:, k0])
+      and np.array_equal(w["encoder.layer.0.intermediate.dense.bias"], B["encoder.layer.0.intermediate.dense.bias"][k0]))
+states = lambda m: logits(m, bprobe)
+close("bert: pare computes what numpy does", states(folder), reference.forward(folder, bprobe[None])[0])
+healed = prune("bert-healed", "--pattern", "ffn", "--stay", 32)
+c, w = reference.load(healed)
+x = binputs[dense]
+mean = lambda v, x, k: (x[:, k] @ v[dense + ".weight"].T + v[dense + ".bias"]).mean(0)
+err = np.abs(mean(w, x, k0) - mean(B, x, range(64))).max()
+check("bert: the corrected bias keeps the mean output", err < 1e-4, f"({err:.1e})")
+bfull = reference.forward(src, bprobe[None])[0]
+check("bert: healing brings the outputs closer", ((states(healed) - bfull) ** 2).mean() < 0.9 * ((states(folder) - bfull) ** 2).mean())
+file = prune("bert.gguf", "--pattern", "layers", "--drop", 0)
+skip = {n.replace("layer.1.", "layer.0."): v for n, v in B.items() if "layer.0." not in n}
+folder = prune("bert-layers", "--pattern", "layers", "--drop", 0)
+close("bert: a dropped layer is a skipped layer", states(folder), reference.bert(dict(bcfg, num_hidden_layers=1), skip, bprobe[None])[0])
+r = gguf.GGUFReader(file)
+check("bert: the GGUF file says so", int(r.fields["bert.block_count"].parts[-1][0]) == 1 and not any(t.name.startswith("blk.1.") for t in r.tensors))
+for what, args in (("heads", ("--stay", 1)), ("hidden", ("--stay", 16, "--multiple", 16))):
+    err = prune("refused", "--pattern", what, *args, rc=2)
+    check(f"refused: {what} of a bert", "no head size of its own" in err and not os.path.exists(f"{out}/refused"), err if "no head" not in err else "")
+src, CTX = full_src, 256
 
 # ---- the same bytes at every thread count; on to other formats; refusals leave nothing ----
 digest = lambda p: hashlib.sha256(open(p, "rb").read()).hexdigest()
