@@ -19,6 +19,8 @@ typedef struct healing {
     const pare_unit_watch *means; /* of the original's inputs of the readers */
     pare_lm_run run[2];
     int64_t sym[2][PARE_SYM_COUNT];
+    float **weights; /* of the reduced model */
+    size_t n_weights, cap_weights;
     pare_meter meter;
 } healing;
 
@@ -68,9 +70,11 @@ static size_t indices(const healing *h, size_t dim, pare_value v, int axis, int6
 static pare_status install(healing *h, pare_value v, const float *fit, const stay *k, pare_diag *d) {
     pare_tensor view = h->run[1].m.g->values[v].tensor;
     size_t rows = (size_t)view.shape[0], cols = (size_t)view.shape[1];
-    float *w = pare_job_keep(h->n->job, rows * cols * sizeof *w);
+    if (pare_grow((void **)&h->weights, &h->cap_weights, h->n_weights + 1, sizeof *h->weights) != PARE_OK)
+        return no_memory(d);
+    float *w = pare_calloc(rows * cols, sizeof *w);
     if (!w) return no_memory(d);
-    memset(w, 0, rows * cols * sizeof *w);
+    h->weights[h->n_weights++] = w;
     for (size_t r = 0; r < k->n_rows; r++)
         for (size_t c = 0; c < k->n_cols; c++) w[k->rows[r] * cols + k->cols[c]] = fit[r * k->n_cols + c];
     view.type = &pare_qtype_f32, view.data = w;
@@ -240,5 +244,7 @@ pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_
     if (s == PARE_OK) s = pare_walk_run(&o, d);
     if (s == PARE_OK && n->kind == PARE_NARROW_HIDDEN) s = scale_norms(&h, d);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&h.run[k]);
+    for (size_t i = 0; i < h.n_weights; i++) pare_free(h.weights[i]);
+    pare_free(h.weights);
     return s;
 }
