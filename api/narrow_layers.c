@@ -13,8 +13,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define DAMPING 0.01
-
 static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "layers", "no memory for a layer's statistics");
 }
@@ -72,42 +70,80 @@ static pare_status by_influence(pare_narrow *n, int run, pare_diag *d) {
     return s;
 }
 
-/* Refits the linear whose output ends layer `first` - 1, so that its residual stream comes close to that after layer
- * `end` - 1 (as ReplaceMe does with a matrix of the stream alone, arXiv 2505.02819). */
+/* The ridge that does best on tokens that were not fitted; then the fit on all. No gain: *better is false. */
+static pare_status fit_gap(pare_gap *gap, const float *w, float *fit, bool *better, pare_diag *d) {
+    static const double dampings[] = {0.01, 0.03, 0.1, 0.3, 1};
+    size_t rows = gap->width, cols = gap->n;
+    double best = 0, gain, with = 0;
+    uint32_t *keep = pare_malloc(cols * sizeof *keep);
+    if (!keep) return no_memory(d);
+    for (size_t c = 0; c < cols; c++) keep[c] = (uint32_t)c;
+    pare_heal k = {rows, cols, cols, w, gap->h[0], NULL, gap->r[0], keep, 0};
+    pare_status s = PARE_OK;
+    for (size_t i = 0; s == PARE_OK && i < sizeof dampings / sizeof *dampings; i++) {
+        k.damping = dampings[i];
+        s = pare_heal_fit(&k, fit, d);
+        if (s == PARE_OK) s = pare_gap_gain(gap, w, fit, &gain, d);
+        if (s == PARE_OK && gain > best) best = gain, with = dampings[i];
+    }
+    *better = with > 0;
+    if (s == PARE_OK && *better) {
+        pare_gap_join(gap);
+        k.damping = with;
+        s = pare_heal_fit(&k, fit, d);
+    }
+    pare_free(keep);
+    return s;
+}
+
+/* The linear whose output ends layer `first` - 1; *l stays NULL where there is none to be refitted. */
+static void before_gap(const pare_graph *g, const pare_linears *lin, int first, const pare_linear **l) {
+    for (size_t i = 0; i < lin->n; i++)
+        if (lin->v[i].stage == first && lin->v[i].residual >= 0) *l = &lin->v[i];
+    if (!*l || g->values[(*l)->weight].tensor.type->kind == PARE_QK_FLOAT) return;
+    pare_log(PARE_LOG_WARN, "%s: already rounded, so the gap after it is not healed; prune the original", (*l)->name);
+    *l = NULL;
+}
+
+static pare_status refit(pare_narrow *n, const pare_linear *l, pare_gap *gap, pare_diag *d) {
+    size_t rows = (size_t)l->rows, cols = (size_t)l->cols;
+    pare_tensor_name name;
+    bool better = false;
+    if (!pare_name_parse(n->arch.family, PARE_SOURCE_GGUF, l->name, &name)) return PARE_OK;
+    float *w = pare_malloc(rows * cols * sizeof *w), *fit = pare_malloc(rows * cols * sizeof *fit);
+    pare_status s = w && fit ? PARE_OK : no_memory(d);
+    if (s == PARE_OK) {
+        const pare_tensor *stored = &n->run.m.g->values[l->weight].tensor;
+        for (size_t r = 0; r < rows; r++) pare_weight_row(stored, (int64_t)r, w + r * cols);
+        s = fit_gap(gap, w, fit, &better, d);
+    }
+    if (s == PARE_OK && better) s = pare_narrow_refit(n, name, fit, l->rows, l->cols, NULL, d);
+    if (s == PARE_OK && !better)
+        pare_log(PARE_LOG_INFO, "%s: refitting it gains nothing on text that was not fitted; it stays", l->name);
+    pare_free(w);
+    pare_free(fit);
+    return s;
+}
+
+/* Refits the linear before a gap, so that its residual stream comes close to that after layer `end` - 1 (as ReplaceMe
+ * does with a matrix of the stream alone, arXiv 2505.02819). */
 static pare_status close_gap(pare_narrow *n, int first, int end, pare_diag *d) {
     const pare_graph *g = n->run.m.g;
     pare_linears lin;
     const pare_linear *l = NULL;
-    pare_tensor_name name;
+    pare_gap gap = {0};
     PARE_TRY(pare_linears_find(g, &lin, d));
-    for (size_t i = 0; i < lin.n; i++)
-        if (lin.v[i].stage == first && lin.v[i].residual >= 0) l = &lin.v[i];
-    if (!l || !pare_name_parse(n->arch.family, PARE_SOURCE_GGUF, l->name, &name)) {
-        pare_linears_free(&lin);
-        return PARE_OK;
+    before_gap(g, &lin, first, &l);
+    pare_status s = PARE_OK;
+    if (l) {
+        s = pare_gap_open(g, stream(g, first), stream(g, end), l->input, (size_t)l->rows, (size_t)l->cols, &gap, d);
+        if (s == PARE_OK) s = pare_narrow_pass(n, pare_gap_hook, &gap, "heal", d);
+        if (s == PARE_OK && gap.nomem) s = no_memory(d);
+        if (s == PARE_OK && gap.bad)
+            s = pare_fail(d, PARE_ERR_INPUT, n->job->src->path, gap.bad,
+                          "NaN or infinite activations on the calibration data");
+        if (s == PARE_OK) s = refit(n, l, &gap, d);
     }
-    if (g->values[l->weight].tensor.type->kind != PARE_QK_FLOAT) {
-        pare_log(PARE_LOG_WARN, "%s: already rounded, so the gap after it is not healed; prune the original", l->name);
-        pare_linears_free(&lin);
-        return PARE_OK;
-    }
-    size_t rows = (size_t)l->rows, cols = (size_t)l->cols;
-    pare_gap gap;
-    pare_status s = pare_gap_open(g, stream(g, first), stream(g, end), l->input, rows, cols, &gap, d);
-    if (s == PARE_OK) s = pare_narrow_pass(n, pare_gap_hook, &gap, "heal", d);
-    if (s == PARE_OK && gap.nomem) s = no_memory(d);
-    float *w = pare_malloc(rows * cols * sizeof *w), *fit = pare_malloc(rows * cols * sizeof *fit);
-    uint32_t *keep = pare_malloc(cols * sizeof *keep);
-    if (s == PARE_OK && (!w || !fit || !keep)) s = no_memory(d);
-    if (s == PARE_OK) {
-        for (size_t r = 0; r < rows; r++) pare_weight_row(&g->values[l->weight].tensor, (int64_t)r, w + r * cols);
-        for (size_t c = 0; c < cols; c++) keep[c] = (uint32_t)c;
-        s = pare_heal_fit(&(pare_heal){rows, cols, cols, w, gap.h, NULL, gap.r, keep, DAMPING}, fit, d);
-    }
-    if (s == PARE_OK) s = pare_narrow_refit(n, name, fit, l->rows, l->cols, NULL, d);
-    pare_free(w);
-    pare_free(fit);
-    pare_free(keep);
     pare_gap_close(&gap);
     pare_linears_free(&lin);
     return s;

@@ -104,15 +104,43 @@ void pare_depth_choose(const pare_depth *p, bool consecutive, bool *drop) {
 pare_status pare_gap_open(const pare_graph *g, pare_value before, pare_value after, pare_value input, size_t width,
                           size_t n, pare_gap *p, pare_diag *d) {
     *p = (pare_gap){.g = g, .before = before, .after = after, .input = input, .width = width, .n = n};
-    p->h = pare_calloc(n * n, sizeof *p->h);
-    p->r = pare_calloc(width * n, sizeof *p->r);
-    return p->h && p->r ? PARE_OK : no_memory(d);
+    for (int k = 0; k < 2; k++) {
+        p->h[k] = pare_calloc(n * n, sizeof(float));
+        p->r[k] = pare_calloc(width * n, sizeof(float));
+        if (!p->h[k] || !p->r[k]) return no_memory(d);
+    }
+    return PARE_OK;
 }
 
 void pare_gap_close(pare_gap *p) {
-    void *all[] = {p->h, p->r, p->x, p->x0, p->diff};
+    void *all[] = {p->h[0], p->h[1], p->r[0], p->r[1], p->x, p->x0, p->diff};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
     *p = (pare_gap){0};
+}
+
+/* With e = fit - w the error changes by e h e^T - 2 e r^T, summed over the rows. */
+pare_status pare_gap_gain(const pare_gap *p, const float *w, const float *fit, double *gain, pare_diag *d) {
+    size_t n = p->n, elems = p->width * n;
+    float *e = pare_malloc(elems * sizeof *e), *eh = pare_malloc(elems * sizeof *eh),
+          *h = pare_malloc(n * n * sizeof *h);
+    bool ok = e && eh && h;
+    if (ok) {
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j <= i; j++) h[i * n + j] = h[j * n + i] = p->h[1][i * n + j];
+        for (size_t i = 0; i < elems; i++) e[i] = fit[i] - w[i];
+        pare_gemm_add(p->width, n, n, false, 1, e, h, 0, eh);
+        *gain = 0;
+        for (size_t i = 0; i < elems; i++) *gain += 2 * (double)e[i] * p->r[1][i] - (double)e[i] * eh[i];
+    }
+    pare_free(e);
+    pare_free(eh);
+    pare_free(h);
+    return ok ? PARE_OK : no_memory(d);
+}
+
+void pare_gap_join(pare_gap *p) {
+    for (size_t i = 0; i < p->n * p->n; i++) p->h[0][i] += p->h[1][i];
+    for (size_t i = 0; i < p->width * p->n; i++) p->r[0][i] += p->r[1][i];
 }
 
 static bool room(pare_gap *p, size_t tokens) {
@@ -141,8 +169,10 @@ bool pare_gap_hook(void *gap, int node, const char *name, pare_op op, const pare
     double sum = 0;
     for (size_t i = 0; i < elems; i++) sum += p->diff[i] = y[i] - p->x0[i];
     if (!isfinite(sum)) p->bad = name;
-    pare_gram_add(p->n, tokens, p->x, p->h);
-    pare_cross_add(p->width, p->n, tokens, p->diff, p->x, p->r);
-    p->tokens += tokens;
+    size_t first = tokens - tokens / 4;
+    pare_gram_add(p->n, first, p->x, p->h[0]);
+    pare_cross_add(p->width, p->n, first, p->diff, p->x, p->r[0]);
+    pare_gram_add(p->n, tokens - first, p->x + first * p->n, p->h[1]);
+    pare_cross_add(p->width, p->n, tokens - first, p->diff + first * p->width, p->x + first * p->n, p->r[1]);
     return false;
 }

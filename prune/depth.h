@@ -7,7 +7,8 @@
  *         each window or over all tokens (Gromov et al., arXiv 2403.17887): small = layers l .. l+run-1 do little
  * shape:  streams [tokens, width] f32, layers + 1 of them, given in order by the executor's hook
  * Also, for healing: with a gap set (layers first .. end-1 are dropped), sums for the refit of the linear before it,
- * whose input is x [tokens, n]: h = sum x x^T (lower triangle), r = sum (x_end - x_first) x^T. */
+ * whose input is x [tokens, n]: h = sum x x^T (lower triangle), r = sum (x_end - x_first) x^T; once over the first
+ * three quarters of every run's tokens, once over the last, which judge the fit. */
 #ifndef PARE_PRUNE_DEPTH_H
 #define PARE_PRUNE_DEPTH_H
 
@@ -42,8 +43,8 @@ void pare_depth_choose(const pare_depth *p, bool consecutive, bool *drop);
 typedef struct pare_gap {
     const pare_graph *g;
     pare_value before, after, input; /* streams at its two ends; input of the linear before it */
-    size_t width, n, tokens;
-    float *h, *r;
+    size_t width, n;
+    float *h[2], *r[2]; /* to fit, to judge */
     float *x, *x0, *diff;
     size_t cap;
     const char *bad;
@@ -52,6 +53,9 @@ typedef struct pare_gap {
 pare_status pare_gap_open(const pare_graph *g, pare_value before, pare_value after, pare_value input, size_t width,
                           size_t n, pare_gap *out, pare_diag *d);
 void pare_gap_close(pare_gap *p);
+/* How much of the judges' squared error goes when the weights w become fit: larger = better, 0 = as good as w. */
+pare_status pare_gap_gain(const pare_gap *p, const float *w, const float *fit, double *gain, pare_diag *d);
+void pare_gap_join(pare_gap *p); /* the judges' sums are added to the others */
 bool pare_gap_hook(void *gap, int node, const char *name, pare_op op, const pare_tensor *out);
 
 #endif
