@@ -11,8 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-#define BUDGET  ((size_t)512 << 20) /* of activations in memory */
-#define DAMPING 0.01                /* ridge, in units of the mean second moment */
+#define BUDGET ((size_t)512 << 20) /* of activations in memory */
 
 typedef struct healing {
     pare_narrow *n;
@@ -109,12 +108,23 @@ static pare_status fit_one(healing *h, const pare_linear *l, const pare_stats *s
                            const stay *k, float *w, float *r, float *fit, pare_diag *d) {
     const pare_tensor *stored = &h->run[0].m.g->values[l->weight].tensor;
     size_t cols = (size_t)l->cols;
+    float *judge = r + k->n_rows * cols;
     for (size_t i = 0; i < k->n_rows; i++) {
         pare_weight_row(stored, k->rows[i], w + i * cols);
-        if (s->r) memcpy(r + i * cols, s->r + k->rows[i] * cols, cols * sizeof *r);
+        if (!s->r) continue;
+        memcpy(r + i * cols, s->r + k->rows[i] * cols, cols * sizeof *r);
+        memcpy(judge + i * cols, s->held->r + k->rows[i] * cols, cols * sizeof *r);
     }
-    pare_heal fitting = {k->n_rows, cols, k->n_cols, w, s->h, s->c, s->r ? r : NULL, k->cols, DAMPING};
-    PARE_TRY(pare_heal_fit(&fitting, fit, d));
+    pare_heal fitting = {.rows = k->n_rows,
+                         .n = cols,
+                         .nk = k->n_cols,
+                         .w = w,
+                         .keep = k->cols,
+                         .fit = {s->h, s->c, s->r ? r : NULL},
+                         .judge = {s->held->h, s->held->c, s->r ? judge : NULL}};
+    double damping, step;
+    PARE_TRY(pare_heal_fit(&fitting, fit, &damping, &step, d));
+    pare_log(PARE_LOG_DEBUG, "%s: ridge %g, step %.2f", l->name, damping, step);
     PARE_TRY(install(h, l->weight, fit, k, d));
     PARE_TRY(pare_narrow_refit(h->n, name, fit, (int64_t)k->n_rows, (int64_t)k->n_cols, NULL, d));
     const pare_unit_stats *u = stats_of(h, l->weight, &dim);
@@ -128,7 +138,7 @@ static pare_status refit_one(healing *h, const pare_linear *l, const pare_stats 
     if (!goes(h, l->weight, &dim) || !pare_name_parse(h->n->arch.family, PARE_SOURCE_GGUF, l->name, &name))
         return PARE_OK;
     stay k = {pare_malloc(rows * sizeof *k.rows), pare_malloc(cols * sizeof *k.cols), 0, 0};
-    float *w = pare_malloc(rows * cols * sizeof *w), *r = pare_malloc(rows * cols * sizeof *r),
+    float *w = pare_malloc(rows * cols * sizeof *w), *r = pare_malloc(2 * rows * cols * sizeof *r),
           *fit = pare_malloc(rows * cols * sizeof *fit);
     pare_status st = k.rows && k.cols && w && r && fit ? PARE_OK : no_memory(d);
     if (st == PARE_OK) {
@@ -223,7 +233,7 @@ pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_
     bind_ctx ctx[2] = {{&h, 0}, {&h, 1}};
     pare_walk_opts o = {.batches = n->data.batches,
                         .tokens_per_batch = (size_t)(n->data.batch * n->data.ctx),
-                        .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL,
+                        .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL | PARE_STATS_HELD,
                         .budget_bytes = BUDGET,
                         .group = group,
                         .wants = wants,

@@ -70,28 +70,14 @@ static pare_status by_influence(pare_narrow *n, int run, pare_diag *d) {
     return s;
 }
 
-/* The ridge that does best on tokens that were not fitted; then the fit on all. No gain: *better is false. */
-static pare_status fit_gap(pare_gap *gap, const float *w, float *fit, bool *better, pare_diag *d) {
-    static const double dampings[] = {0.01, 0.03, 0.1, 0.3, 1};
-    size_t rows = gap->width, cols = gap->n;
-    double best = 0, gain, with = 0;
-    uint32_t *keep = pare_malloc(cols * sizeof *keep);
+static pare_status fit_gap(const pare_gap *gap, const float *w, float *fit, bool *better, pare_diag *d) {
+    double damping, step;
+    uint32_t *keep = pare_malloc(gap->n * sizeof *keep);
     if (!keep) return no_memory(d);
-    for (size_t c = 0; c < cols; c++) keep[c] = (uint32_t)c;
-    pare_heal k = {rows, cols, cols, w, gap->h[0], NULL, gap->r[0], keep, 0};
-    pare_status s = PARE_OK;
-    for (size_t i = 0; s == PARE_OK && i < sizeof dampings / sizeof *dampings; i++) {
-        k.damping = dampings[i];
-        s = pare_heal_fit(&k, fit, d);
-        if (s == PARE_OK) s = pare_gap_gain(gap, w, fit, &gain, d);
-        if (s == PARE_OK && gain > best) best = gain, with = dampings[i];
-    }
-    *better = with > 0;
-    if (s == PARE_OK && *better) {
-        pare_gap_join(gap);
-        k.damping = with;
-        s = pare_heal_fit(&k, fit, d);
-    }
+    for (size_t c = 0; c < gap->n; c++) keep[c] = (uint32_t)c;
+    pare_heal k = {gap->width, gap->n, gap->n, w, keep, {gap->h[0], NULL, gap->r[0]}, {gap->h[1], NULL, gap->r[1]}};
+    pare_status s = pare_heal_fit(&k, fit, &damping, &step, d);
+    *better = step > 0;
     pare_free(keep);
     return s;
 }

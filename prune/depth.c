@@ -118,31 +118,6 @@ void pare_gap_close(pare_gap *p) {
     *p = (pare_gap){0};
 }
 
-/* With e = fit - w the error changes by e h e^T - 2 e r^T, summed over the rows. */
-pare_status pare_gap_gain(const pare_gap *p, const float *w, const float *fit, double *gain, pare_diag *d) {
-    size_t n = p->n, elems = p->width * n;
-    float *e = pare_malloc(elems * sizeof *e), *eh = pare_malloc(elems * sizeof *eh),
-          *h = pare_malloc(n * n * sizeof *h);
-    bool ok = e && eh && h;
-    if (ok) {
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j <= i; j++) h[i * n + j] = h[j * n + i] = p->h[1][i * n + j];
-        for (size_t i = 0; i < elems; i++) e[i] = fit[i] - w[i];
-        pare_gemm_add(p->width, n, n, false, 1, e, h, 0, eh);
-        *gain = 0;
-        for (size_t i = 0; i < elems; i++) *gain += 2 * (double)e[i] * p->r[1][i] - (double)e[i] * eh[i];
-    }
-    pare_free(e);
-    pare_free(eh);
-    pare_free(h);
-    return ok ? PARE_OK : no_memory(d);
-}
-
-void pare_gap_join(pare_gap *p) {
-    for (size_t i = 0; i < p->n * p->n; i++) p->h[0][i] += p->h[1][i];
-    for (size_t i = 0; i < p->width * p->n; i++) p->r[0][i] += p->r[1][i];
-}
-
 static bool room(pare_gap *p, size_t tokens) {
     if (tokens <= p->cap) return true;
     pare_free(p->x);

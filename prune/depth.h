@@ -53,9 +53,6 @@ typedef struct pare_gap {
 pare_status pare_gap_open(const pare_graph *g, pare_value before, pare_value after, pare_value input, size_t width,
                           size_t n, pare_gap *out, pare_diag *d);
 void pare_gap_close(pare_gap *p);
-/* How much of the judges' squared error goes when the weights w become fit: larger = better, 0 = as good as w. */
-pare_status pare_gap_gain(const pare_gap *p, const float *w, const float *fit, double *gain, pare_diag *d);
-void pare_gap_join(pare_gap *p); /* the judges' sums are added to the others */
 bool pare_gap_hook(void *gap, int node, const char *name, pare_op op, const pare_tensor *out);
 
 #endif
