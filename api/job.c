@@ -2,6 +2,7 @@
  *
  * Jobs: opening source and mapping, the output's tensors and metadata, running, what callers see of the plan. */
 #include "api/calibrate.h"
+#include "api/narrow.h"
 
 #include "core/log.h"
 #include "core/status.h"
@@ -258,6 +259,7 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (s == PARE_OK) s = pare_writer_finish(w, d);
     if (s == PARE_OK) pare_writer_seconds(w, &job->check_s, &job->sync_s);
     pare_writer_close(&w);
+    if (s == PARE_OK && job->narrowed) return pare_job_narrow_check(job, d);
     return s == PARE_OK && job->prune ? pare_job_prune_check(job, d) : s;
 }
 
@@ -297,7 +299,7 @@ pare_job_totals pare_job_sum(const pare_job *job) {
                          .layout = job->layout,
                          .tensors = job->n,
                          .dropped = job->map->n_dropped,
-                         .ran = job->prune ? job->prune->ran : "",
+                         .ran = job->ran,
                          .work_s = job->work_s,
                          .check_s = job->check_s,
                          .sync_s = job->sync_s};
@@ -314,6 +316,7 @@ pare_job_totals pare_job_sum(const pare_job *job) {
         s.bytes_in += bytes_in(t);
         s.bytes_out += t->bytes_out;
     }
+    if (job->narrowed) s.bytes_in = job->bytes_before;
     s.bits_per_weight = s.weights ? 8.0 * (double)s.bytes_out / (double)s.weights : 0;
     return s;
 }

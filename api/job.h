@@ -20,12 +20,13 @@ typedef struct pare_job_tensor {
     pare_emit emit;
     char note[96];
     bool fallback;
-    bool encoded;       /* map->src holds rows made by a calibrated method, in memory of the job */
-    bool pruned;        /* to be, or after the run: was */
-    double sparsity;    /* wanted */
-    uint64_t zeros;     /* after the run: counted in the output */
-    int64_t rows, cols; /* of the work: a vector that is permuted counts as rows of 1 */
-    size_t out0, n_out; /* its tensors in the output */
+    bool encoded;                          /* map->src holds rows made by a calibrated method, in memory of the job */
+    bool pruned;                           /* to be, or after the run: was */
+    double sparsity;                       /* wanted */
+    uint64_t zeros;                        /* after the run: counted in the output */
+    int64_t rows, cols;                    /* of the work: a vector that is permuted counts as rows of 1 */
+    const uint32_t *pick_rows, *pick_cols; /* a narrowed tensor: the source's rows and columns that stay; NULL = all */
+    size_t out0, n_out;                    /* its tensors in the output */
     uint64_t bytes_out;
 } pare_job_tensor;
 
@@ -35,7 +36,6 @@ typedef struct pare_job_prune {
     pare_pattern_spec spec;
     pare_prune_scope scope;
     pare_prune_limit limit; /* PARE_SCOPE_GLOBAL */
-    char ran[128];          /* after the run: how the output was tried */
 } pare_job_prune;
 
 struct pare_job {
@@ -60,6 +60,9 @@ struct pare_job {
     pare_job_prune *prune; /* NULL: nothing is pruned */
     void **kept;           /* memory of encoded rows */
     size_t n_kept, cap_kept;
+    uint64_t bytes_before;          /* narrowed: of all tensors of the source */
+    bool narrowed;                  /* the output is a smaller model (api/narrow.h) */
+    char ran[128];                  /* pruning, after the run: how the output was tried */
     double work_s, check_s, sync_s; /* after run */
     char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json; in the arena */
 };
@@ -84,6 +87,9 @@ pare_status pare_job_prune_rows(pare_job *job, pare_diag *d);
  * and u as in prune/solve.h. */
 pare_status pare_job_prune_layer(pare_job *job, const pare_job_tensor *t, const char *name, float *w,
                                  const pare_stats *s, const float *u, void *out, pare_diag *d);
+/* Runs a written model on a few tokens: finite outputs, or a reason why it cannot be run (both told in ran) are fine.
+ */
+pare_status pare_job_try(const pare_source *src, char ran[128], pare_diag *d);
 /* Opens what was written, counts the zeros of every pruned tensor (t->zeros), and runs it. */
 pare_status pare_job_prune_check(pare_job *job, pare_diag *d);
 

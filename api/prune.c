@@ -2,7 +2,7 @@
  *
  * Pruning: which matrices lose which share of their weights, and what is refused before any work. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "api/job.h"
+#include "api/narrow.h"
 
 #include "core/status.h"
 
@@ -11,16 +11,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Those of zeros first; then those of structured patterns, less the names that both know. */
 bool pare_prune_method(size_t i, const char **name, const char **text) {
-    const pare_criterion *c = pare_criterion_at(i);
-    if (c) *name = c->name, *text = c->text;
-    return c != NULL;
+    for (size_t k = 0; pare_criterion_at(k); k++)
+        if (i-- == 0) return *name = pare_criterion_at(k)->name, *text = pare_criterion_at(k)->text, true;
+    for (size_t k = 0; pare_narrow_method(k, name, text); k++)
+        if (!pare_criterion_by_name(*name) && i-- == 0) return true;
+    return false;
 }
 
 bool pare_prune_pattern(size_t i, const char **name, const char **text) {
-    const pare_pattern *p = pare_pattern_at(i);
-    if (p) *name = p->name, *text = p->text;
-    return p != NULL;
+    for (size_t k = 0; pare_pattern_at(k); k++)
+        if (i-- == 0) return *name = pare_pattern_at(k)->name, *text = pare_pattern_at(k)->text, true;
+    return pare_narrow_pattern(i, name, text);
 }
 
 /* ---- the options ---- */
@@ -213,6 +216,10 @@ static pare_status mark(pare_job *job, const pare_prune_opts *o, double sparsity
 static pare_status finish(pare_job *job, const pare_prune_opts *o, const pare_job_opts *jo, pare_diag *d) {
     pare_job_prune *p = job->prune = pare_arena_alloc(job->arena, sizeof *p);
     double sparsity = 0;
+    const char *other = o->stay ? "--stay" : o->drop ? "--drop" : o->multiple ? "--multiple" : NULL;
+    if (other || o->no_heal)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, other ? other : "--no-heal",
+                         "it goes with patterns that make the model smaller, not with zeros");
     if (!p) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the plan");
     PARE_TRY(choose_method(p, o, d));
     PARE_TRY(pare_pattern_parse(o->pattern ? o->pattern : "unstructured", &p->spec, d));
@@ -223,6 +230,12 @@ static pare_status finish(pare_job *job, const pare_prune_opts *o, const pare_jo
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--sparsity", "%s wants the share of zeros (0.5)", p->spec.text);
     PARE_TRY(jo->to ? pare_job_plan_quantize(job, jo, d) : pare_job_plan_convert(job, jo, d));
     return mark(job, o, sparsity < 0 ? 0 : sparsity, d);
+}
+
+static pare_status finish_narrow(pare_job *job, const pare_prune_opts *o, pare_job_opts jo, pare_diag *d) {
+    jo.method = NULL; /* calibrated rounding would need the smaller model's own walk: quantize afterwards */
+    PARE_TRY(pare_job_narrow(job, o, d));
+    return jo.to ? pare_job_plan_quantize(job, &jo, d) : pare_job_plan_convert(job, &jo, d);
 }
 
 pare_status pare_prune_open(const char *model, const char *out, const pare_prune_opts *o, pare_job **job,
@@ -239,7 +252,8 @@ pare_status pare_prune_open(const char *model, const char *out, const pare_prune
                               .force = o->force,
                               .max_shard_bytes = o->max_shard_bytes};
     PARE_TRY(pare_job_begin(model, out, &jo, job, d));
-    pare_status s = finish(*job, o, &jo, d);
+    bool narrow = o->pattern && pare_narrow_claims(o->pattern);
+    pare_status s = narrow ? finish_narrow(*job, o, jo, d) : finish(*job, o, &jo, d);
     if (s != PARE_OK) pare_job_close(job);
     return s;
 }

@@ -174,7 +174,7 @@ static pare_status count_zeros(const pare_source *src, pare_job_tensor *t, doubl
     return PARE_OK;
 }
 
-static pare_status try_run(const pare_source *src, char ran[128], pare_diag *d) {
+pare_status pare_job_try(const pare_source *src, char ran[128], pare_diag *d) {
     enum { TOKENS = 8 };
     pare_lm *lm = NULL;
     pare_diag why = {0};
@@ -212,7 +212,7 @@ pare_status pare_job_prune_check(pare_job *job, pare_diag *d) {
         double slack = (double)t->rows * (double)job->prune->spec.unit_cols; /* a row's share is rounded down */
         if (t->pruned) s = count_zeros(src, t, job->prune->scope == PARE_SCOPE_GLOBAL ? 0 : t->sparsity, slack, d);
     }
-    if (s == PARE_OK) s = try_run(src, job->prune->ran, d);
+    if (s == PARE_OK) s = pare_job_try(src, job->ran, d);
     pare_source_close(&src);
     return s;
 }

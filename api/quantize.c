@@ -163,7 +163,7 @@ pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_d
         pare_job_tensor *t = &job->t[i];
         t->to = p[i].to;
         t->fallback = p[i].fallback;
-        memcpy(t->note, p[i].note, sizeof t->note);
+        if (p[i].note[0]) memcpy(t->note, p[i].note, sizeof t->note); /* else what pruning said stays */
         s = allowed(job, o, t, d);
     }
     pare_free(p);

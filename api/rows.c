@@ -29,15 +29,35 @@ static bool assembled(const pare_job_tensor *t) { return t->map->src && t->map->
 size_t pare_row_work_raw_bytes(const pare_job_tensor *t, size_t chunk_rows) {
     size_t row = pare_row_bytes(t->from, (size_t)t->cols);
     bool permuted = t->map->order != PARE_ROWS_SAME;
-    return (assembled(t) ? chunk_rows * row : 0) + (permuted ? chunk_rows * row : 0);
+    bool copied = permuted || t->pick_rows || t->pick_cols;
+    return (assembled(t) ? chunk_rows * row : 0) + (copied ? chunk_rows * row : 0);
 }
 
 /* Source row of output row r (both within the tensor); heads of D rows. */
 static size_t source_row(const pare_mapped *m, size_t r) {
+    if (m->order == PARE_ROWS_SAME) return r;
     size_t d = (size_t)m->head_dim, h = r / d * d, k = r % d;
     if (m->order == PARE_ROWS_TO_PAIRS) return h + k / 2 + (k % 2) * (d / 2);
-    if (m->order == PARE_ROWS_TO_HALVES) return h + 2 * (k % (d / 2)) + k / (d / 2);
-    return r;
+    return h + 2 * (k % (d / 2)) + k / (d / 2);
+}
+
+/* The same from a source with more rows or columns than the output: plain elements, in the mapping or in memory. */
+static const uint8_t *fetch_picked(pare_row_work *w, size_t row0, size_t n) {
+    const pare_job_tensor *t = w->t;
+    const pare_mapped *m = t->map;
+    bool vector = m->ndim == 1 && m->order != PARE_ROWS_SAME;
+    size_t cols = (size_t)t->cols, row = pare_row_bytes(t->from, cols), elem = t->from->block_bytes;
+    size_t wide = vector ? 1 : (size_t)m->src->shape[m->ndim - 1], stride = pare_row_bytes(t->from, wide);
+    const uint8_t *base = pare_source_rows(w->job->src, m->src, 0, 1, NULL);
+    uint8_t *out = w->raw;
+    for (size_t r = 0; r < n; r++, out += row) {
+        size_t s = source_row(m, row0 + r);
+        const uint8_t *p = base + (t->pick_rows ? t->pick_rows[s] : s) * stride;
+        if (!t->pick_cols) memcpy(out, p, row);
+        else
+            for (size_t c = 0; c < cols; c++) memcpy(out + c * elem, p + t->pick_cols[c] * elem, elem);
+    }
+    return w->raw;
 }
 
 /* Rows [row0, row0 + n) in the source's format and the output's order; n and row0 are whole heads when permuted. */
@@ -45,6 +65,7 @@ static const uint8_t *fetch(pare_row_work *w, size_t row0, size_t n) {
     const pare_mapped *m = w->t->map;
     size_t row = pare_row_bytes(w->t->from, (size_t)w->t->cols);
     if (!m->src) return (const uint8_t *)m->data + row0 * row;
+    if (w->t->pick_rows || w->t->pick_cols) return fetch_picked(w, row0, n);
     bool vector = m->ndim == 1 && m->order != PARE_ROWS_SAME; /* a permuted bias: elements are the rows */
     const uint8_t *p = vector ? (const uint8_t *)pare_source_rows(w->job->src, m->src, 0, 1, w->raw) + row0 * row
                               : pare_source_rows(w->job->src, m->src, row0, n, w->raw);

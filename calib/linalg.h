@@ -11,6 +11,9 @@
 void pare_gram_add(size_t n, size_t tokens, const float *x, float *h);
 /* c [m, n] += a^T b, a [tokens, m], b [tokens, n]. */
 void pare_cross_add(size_t m, size_t n, size_t tokens, const float *a, const float *b, float *c);
+/* c [m, n] = alpha a b + beta c, a [m, k], b [k, n], or [n, k] when it is to be transposed. */
+void pare_gemm_add(size_t m, size_t n, size_t k, bool trans_b, float alpha, const float *a, const float *b, float beta,
+                   float *c);
 
 /* From the lower triangle of h the upper triangular u [n, n] (zeros below) with inverse(h + lambda I) = u^T u, where
  * lambda = damping * mean(diag h). A column without input (diagonal 0) is given diagonal 1, as if it were independent.

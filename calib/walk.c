@@ -22,7 +22,7 @@ typedef struct walk {
     pare_linears lin;
     pare_cuts *cuts[2];
     pare_binding *bind;
-    pare_stats stats;
+    pare_stats stats, held;
     float *x[2], *r[2], *diff;
     size_t done, steps;
 } walk;
@@ -79,43 +79,63 @@ static void subtract(const float *a, const float *b, size_t n, float *out) {
     for (size_t i = 0; i < n; i++) out[i] = a[i] - b[i];
 }
 
-static void add_batch(walk *w) {
-    pare_stats *s = &w->stats;
-    size_t t = w->o->tokens_per_batch;
-    pare_gram_add(s->n, t, w->x[1], s->h);
+static void add_tokens(walk *w, pare_stats *s, size_t first, size_t t) {
+    const float *x = w->x[1] + first * s->n;
+    pare_gram_add(s->n, t, x, s->h);
     if (s->c) {
-        subtract(w->x[0], w->x[1], t * s->n, w->diff);
-        pare_cross_add(s->n, s->n, t, w->diff, w->x[1], s->c);
+        subtract(w->x[0] + first * s->n, x, t * s->n, w->diff);
+        pare_cross_add(s->n, s->n, t, w->diff, x, s->c);
     }
     if (s->r) {
-        subtract(w->r[0], w->r[1], t * s->r_rows, w->diff);
-        pare_cross_add(s->r_rows, s->n, t, w->diff, w->x[1], s->r);
+        subtract(w->r[0] + first * s->r_rows, w->r[1] + first * s->r_rows, t * s->r_rows, w->diff);
+        pare_cross_add(s->r_rows, s->n, t, w->diff, x, s->r);
     }
     s->tokens += t;
 }
 
-static void free_stats(walk *w) {
-    void *all[] = {w->stats.h, w->stats.c, w->stats.r, w->x[0], w->x[1], w->r[0], w->r[1], w->diff};
+static void add_batch(walk *w) {
+    size_t all = w->o->tokens_per_batch, held = w->stats.held ? all / 4 : 0;
+    add_tokens(w, &w->stats, 0, all - held);
+    if (held) add_tokens(w, w->stats.held, all - held, held);
+}
+
+static void free_sums(pare_stats *s) {
+    void *all[] = {s->h, s->c, s->r};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
-    w->stats = (pare_stats){0};
+    *s = (pare_stats){0};
+}
+
+static void free_stats(walk *w) {
+    void *all[] = {w->x[0], w->x[1], w->r[0], w->r[1], w->diff};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
+    free_sums(&w->stats);
+    free_sums(&w->held);
     w->x[0] = w->x[1] = w->r[0] = w->r[1] = w->diff = NULL;
+}
+
+static bool make_sums(pare_stats *s, size_t n, bool cross, size_t r_rows) {
+    *s = (pare_stats){.n = n, .r_rows = r_rows};
+    s->h = pare_calloc(n * n, sizeof(float));
+    if (cross) s->c = pare_calloc(n * n, sizeof(float));
+    if (r_rows) s->r = pare_calloc(r_rows * n, sizeof(float));
+    return s->h && (!cross || s->c) && (!r_rows || s->r);
 }
 
 static pare_status make_stats(walk *w, const pare_linear *l, pare_diag *d) {
     size_t n = (size_t)l->cols, t = w->o->tokens_per_batch, rows = (size_t)l->rows;
     bool cross = w->o->want & PARE_STATS_CROSS, residual = (w->o->want & PARE_STATS_RESIDUAL) && l->residual >= 0;
-    w->stats = (pare_stats){.n = n, .r_rows = residual ? rows : 0};
-    w->stats.h = pare_calloc(n * n, sizeof(float));
-    if (cross) w->stats.c = pare_calloc(n * n, sizeof(float));
-    if (residual) w->stats.r = pare_calloc(rows * n, sizeof(float));
+    bool ok = make_sums(&w->stats, n, cross, residual ? rows : 0);
+    if (w->o->want & PARE_STATS_HELD) {
+        ok &= make_sums(&w->held, n, cross, residual ? rows : 0);
+        w->stats.held = &w->held;
+    }
     for (int k = 0; k < 2; k++) {
         w->x[k] = pare_malloc(t * n * sizeof(float));
         if (residual) w->r[k] = pare_malloc(t * rows * sizeof(float));
+        ok &= w->x[k] && (!residual || w->r[k]);
     }
     w->diff = pare_malloc(t * (n > rows ? n : rows) * sizeof(float));
-    bool ok = w->stats.h && w->x[0] && w->x[1] && w->diff && (!cross || w->stats.c) &&
-              (!residual || (w->stats.r && w->r[0] && w->r[1]));
-    return ok ? PARE_OK : no_memory(d);
+    return ok && w->diff ? PARE_OK : no_memory(d);
 }
 
 static void report(walk *w, const char *what) {

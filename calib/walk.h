@@ -18,9 +18,11 @@ typedef struct pare_stats {
     float *r; /* [residual width, n]: sum (r_f - r_q) x_q^T, r the stream that the outputs are added to; NULL without
                  one */
     size_t r_rows;
+    struct pare_stats *held; /* the same sums over the last quarter of every batch's tokens, which those above then
+                                leave out; NULL when not wanted */
 } pare_stats;
 
-enum { PARE_STATS_CROSS = 1, PARE_STATS_RESIDUAL = 2 };
+enum { PARE_STATS_CROSS = 1, PARE_STATS_RESIDUAL = 2, PARE_STATS_HELD = 4 };
 
 typedef struct pare_walk_side {
     pare_graph *g;

@@ -12,17 +12,21 @@ static const char head[] =
     "prune MODEL -o OUT --method METHOD [--sparsity SHARE] [--pattern PATTERN] [options]\n\n"
     "Makes weights zero; shapes stay, so the output loads wherever the original does. MODEL is a "
     "Hugging Face folder,\na .safetensors or a .gguf file. Embeddings, norms and the output "
-    "matrix are left alone.\n";
+    "matrix are left alone.\n"
+    "With --pattern heads, query-heads, ffn, hidden or layers the output is a smaller model, as fast and as small as "
+    "it\nlooks; what reads the parts that go is refitted on the calibration text. METHOD is then optional.\n";
 
 static const char examples[] =
     "  pare prune SmolLM2-135M -o smol-50 --method sparsegpt --sparsity 0.5 --calib wiki.txt\n"
     "  pare prune SmolLM2-135M -o smol-2of4.gguf --method wanda --pattern 2:4 --keep 'layers\\.0\\.'\n"
     "  pare prune model.gguf --method magnitude --scope global --sparsity 0.3 --tensor 'ffn_down=0.1' --dry-run\n"
+    "  pare prune SmolLM2-135M -o smol-narrow --pattern ffn --sparsity 0.2 --calib wiki.txt\n"
+    "  pare prune SmolLM2-135M -o smol-28.gguf --pattern layers --stay 28 --to q8_0\n"
     "  pare prune SmolLM2-135M -o smol-2of4-q8.gguf --method sparsegpt --pattern 2:4 --to q8_0\n";
 
 /* METHOD and PATTERN with what there is. */
 static const char *usage(void) {
-    static char text[2048];
+    static char text[4096];
     const char *name, *what;
     size_t n = (size_t)snprintf(text, sizeof text, "%s\n", head);
     for (size_t i = 0; pare_prune_method(i, &name, &what); i++)
@@ -31,6 +35,14 @@ static const char *usage(void) {
         n += (size_t)snprintf(text + n, sizeof text - n, "%s  %-8s %-14s %s", i ? "\n" : "", i ? "" : "PATTERN", name,
                               what);
     return text;
+}
+
+/* Patterns after which the model is smaller have a method of their own. */
+static bool smaller(const char *pattern) {
+    static const char *const names[] = {"heads", "query-heads", "ffn", "hidden", "layers"};
+    for (size_t i = 0; pattern && i < sizeof names / sizeof *names; i++)
+        if (strcmp(pattern, names[i]) == 0) return true;
+    return false;
 }
 
 int pare_cmd_prune(int argc, char **argv) {
@@ -42,16 +54,21 @@ int pare_cmd_prune(int argc, char **argv) {
     const pare_cli_opt opts[] = {
         {"--output", 'o', 's', &out, "OUT", "file or folder to write; .gguf, .safetensors, else a folder"},
         {"--method", 0, 's', &o.method, "METHOD", "what a weight is worth (see above)"},
-        {"--sparsity", 0, 'd', &sparsity, "SHARE", "share of zeros in every pruned matrix (0.5); N:M fixes its own"},
+        {"--sparsity", 0, 'd', &sparsity, "SHARE",
+         "share of zeros in every pruned matrix (0.5); N:M fixes its own; smaller models: of parts that go"},
         {"--pattern", 0, 's', &o.pattern, "PATTERN", "where zeros may lie (unstructured)"},
+        {"--stay", 0, 'i', &o.stay, "N", "smaller models: how many parts stay, instead of --sparsity"},
+        {"--drop", 0, 's', &o.drop, "LAYERS", "--pattern layers: these, by number (3,20-22)"},
+        {"--multiple", 0, 'i', &o.multiple, "N", "ffn, hidden: what stays is a multiple of N (32)"},
+        {"--no-heal", 0, 'f', &o.no_heal, NULL, "smaller models: do not refit what reads the parts that go"},
         {"--scope", 0, 's', &o.scope, "SCOPE",
          "which weights compete: row (wanda, sparsegpt), layer (magnitude), global (magnitude only)"},
         {"--tensor", 0, 'S', &tensor, "REGEX=SHARE", "another share for tensors whose name matches; repeatable"},
         {"--keep", 0, 'S', &keep, "REGEX", "do not touch tensors whose name matches; repeatable"},
-        {"--calib", 0, 's', &o.calib, "FILE", "wanda, sparsegpt: text to calibrate on (default: a small one built in)"},
+        {"--calib", 0, 's', &o.calib, "FILE", "text to calibrate on (default: a small one built in)"},
         {"--calib-windows", 0, 'i', &o.calib_windows, "N", "windows of the text to use (128)"},
         {"--calib-ctx", 0, 'i', &o.calib_ctx, "N", "tokens per window (512)"},
-        {"--to", 0, 's', &o.to, "TARGET", "sparsegpt: round to a mix or grid at the same time; zeros stay zeros"},
+        {"--to", 0, 's', &o.to, "TARGET", "sparsegpt, smaller models: round to a mix or grid too; zeros stay zeros"},
         {"--dry-run", 0, 'f', &dry_run, NULL, "print the plan and stop"},
         {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},
         {"--layout", 0, 's', &o.layout, "LAYOUT", "folders with --to: ct (compressed-tensors, default), pack, gptq"},
@@ -60,7 +77,10 @@ int pare_cmd_prune(int argc, char **argv) {
     };
     int n = pare_cli_parse(argc, argv, usage(), examples, opts, sizeof opts / sizeof *opts, &model, 1);
     if (n < 0) return n == -2 ? 0 : 2;
-    const char *missing = n < 1 ? "MODEL" : !o.method ? "--method" : !out && !dry_run ? "-o OUT" : NULL;
+    const char *missing = n < 1                              ? "MODEL"
+                          : !o.method && !smaller(o.pattern) ? "--method"
+                          : !out && !dry_run                 ? "-o OUT"
+                                                             : NULL;
     if (missing) {
         fprintf(stderr, "pare prune: %s is missing; `pare prune --help` has the options\n", missing);
         return 2;

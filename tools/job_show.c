@@ -91,6 +91,7 @@ static json_t *as_json(const pare_job *job, const char *model, const char *out, 
                           (int)s.quantized, "fallbacks", (int)s.fallbacks, "weights", (json_int_t)s.weights, "bytes_in",
                           (json_int_t)s.bytes_in, "bytes_out", (json_int_t)s.bytes_out, "bits_per_weight",
                           s.bits_per_weight, "dropped", dropped, "plan", rows);
+    if (j && !s.pruned && *s.ran) json_object_set_new(j, "ran", json_string(s.ran));
     if (j && s.pruned) {
         json_t *p = json_pack("{s:i, s:I}", "tensors", (int)s.pruned, "weights", (json_int_t)s.pruned_weights);
         if (p && seconds >= 0) {
@@ -141,6 +142,7 @@ int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_ru
         else if (table && !pare_cli_quiet()) {
             pare_job_totals t = pare_job_sum(*job);
             print_zeros(*job);
+            if (!t.pruned && *t.ran) printf("%s\n", t.ran);
             printf("wrote %s in %.2f s (work %.2f, reading back %.2f, disk %.2f)\n", out, seconds, t.work_s, t.check_s,
                    t.sync_s);
         }

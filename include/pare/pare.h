@@ -203,13 +203,20 @@ PARE_API PARE_MUST_USE pare_status pare_convert_open(const char *model, const ch
 
 /* ---- prune: api/prune.c ------------------------------------------------------------------------------------------ */
 
-/* Weights become zero; shapes stay. The output is dense: it saves bytes only where a grid is given in `to`. After
- * pare_job_run the output was opened again, its zeros were counted, and it was run. */
+/* Weights become zero and shapes stay: the output is dense, it saves bytes only where a grid is given in `to`. Or, with
+ * a structured pattern (heads, query-heads, ffn, hidden, layers), the output is a smaller model of the same
+ * architecture; which parts go is decided, and what reads them refitted, while the job is opened. After pare_job_run
+ * the output was opened again, its zeros were counted, and it was run. */
 typedef struct pare_prune_opts {
-    const char *method;  /* "magnitude", "wanda", "sparsegpt" (pare_prune_method) */
-    const char *pattern; /* "unstructured" (NULL), "2:4" (N of M stay), "block", "block:RxC" */
+    const char *method;  /* "magnitude", "wanda", "sparsegpt", ... (pare_prune_method); structured: NULL = its own */
+    const char *pattern; /* "unstructured" (NULL), "2:4" (N of M stay), "block", "block:RxC", "ffn", ... */
     const char *scope;   /* which weights compete: "row", "layer", "global"; NULL = the method's own */
-    double sparsity;     /* share of zeros, 0 < sparsity < 1; 0 = what the pattern fixes (N:M) */
+    double sparsity;     /* share of zeros, 0 < sparsity < 1; 0 = what the pattern fixes (N:M); structured: share of
+                            the parts that go, or 0: see stay and drop */
+    int64_t stay;        /* structured: how many key/value groups, query heads, neurons, channels or layers stay */
+    const char *drop;    /* layers: by number, "3,20-22" */
+    int64_t multiple;    /* ffn, hidden: what stays is a multiple of this; 0 = 32 */
+    bool no_heal;        /* structured: leave what reads the parts that go as it is */
     const char *const
         *tensor; /* "REGEX=SPARSITY", searched in the name of either side; the first that matches decides */
     size_t n_tensor;
@@ -217,7 +224,7 @@ typedef struct pare_prune_opts {
     size_t n_keep;
     const char *calib; /* the rest as in pare_job_opts */
     int64_t calib_ctx, calib_windows;
-    const char *to; /* sparsegpt: round to this target at the same time; NULL = keep the float type */
+    const char *to; /* sparsegpt, structured: round to this target too; NULL = keep the float type */
     const char *format, *layout;
     bool force;
     uint64_t max_shard_bytes;
