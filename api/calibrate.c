@@ -23,6 +23,9 @@ typedef struct calibration {
     pare_weights *w;
     pare_lm_run run[2];
     int64_t sym[2][PARE_SYM_COUNT];
+    int stage;          /* the walk is in */
+    pare_status resume; /* of taking rows from the journal */
+    pare_diag resume_diag;
     pare_meter meter;
 } calibration;
 
@@ -101,9 +104,23 @@ static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void
     return pare_exec_shape(c->run[1].e, c->sym[1], d);
 }
 
-/* Memory for the rows of t as they will be stored; lives as long as the job. */
-static void *room(calibration *c, const pare_job_tensor *t) {
-    return pare_job_keep(c->job, (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols));
+static size_t stored_bytes(const pare_job_tensor *t) {
+    return (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
+}
+
+/* Room in the journal for the rows of t; pare_journal_seal when they are there. */
+static pare_status room(calibration *c, const pare_job_tensor *t, void **rows, pare_diag *d) {
+    return pare_journal_room(c->job->journal, t->map->name, sizeof(pare_job_quality), stored_bytes(t), rows, d);
+}
+
+static bool recorded(const calibration *c, size_t ahead, const pare_job_tensor *t) {
+    return pare_journal_has(c->job->journal, ahead, t->map->name, sizeof(pare_job_quality), stored_bytes(t));
+}
+
+static pare_status take(calibration *c, pare_job_tensor *t, pare_value v, pare_diag *d) {
+    void *rows = pare_journal_take(c->job->journal, &t->quality, sizeof t->quality);
+    t->measured = t->quality.damping >= 0;
+    return settle(c, t, v, rows, d);
 }
 
 /* Matrices that the walk does not decide about: rounded to nearest now. */
@@ -115,33 +132,49 @@ static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag
         for (size_t i = 0; i < lin->n; i++) linear |= lin->v[i].weight == (pare_value)v;
         pare_job_tensor *t = linear ? NULL : tensor_of(c, g, (pare_value)v);
         if (!t || t->pruned) continue; /* pruned and no linear: dropped from the plan below */
-        rows_work k = {.t = t, .src = t->map->src->data, .out = room(c, t)};
-        if (!k.out) return no_memory(d);
+        if (recorded(c, 0, t)) {
+            PARE_TRY(take(c, t, (pare_value)v, d));
+            continue;
+        }
+        const pare_job_quality none = {.damping = -1}; /* not measured */
+        void *out;
+        PARE_TRY(room(c, t, &out, d));
+        rows_work k = {.t = t, .src = t->map->src->data, .out = out};
         pare_parallel(((size_t)t->rows + CHUNK - 1) / CHUNK, 1, encode_rows, &k);
         if (k.failed) return no_memory(d);
-        PARE_TRY(settle(c, t, (pare_value)v, k.out, d));
+        pare_journal_seal(c->job->journal, &none);
+        PARE_TRY(settle(c, t, (pare_value)v, out, d));
     }
     return PARE_OK;
 }
 
-static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, pare_diag *d) {
+static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, double damping,
+                         pare_diag *d) {
     pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l->weight);
     if (!t) return PARE_OK;
     size_t rows = (size_t)t->rows, n = (size_t)t->cols;
-    float *w = pare_malloc(rows * n * sizeof *w);
-    void *out = room(c, t);
-    pare_status st = w && out ? PARE_OK : no_memory(d);
+    float *w = pare_malloc(rows * n * sizeof *w), *target = pare_malloc(rows * n * sizeof *target);
+    void *out;
+    pare_status st = w && target ? room(c, t, &out, d) : no_memory(d);
     if (st == PARE_OK) {
         rows_work k = {.t = t, .src = t->map->src->data, .w = w};
         pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
         if (t->pruned) st = pare_job_prune_layer(c->job, t, l->name, w, s, u, out, d);
     }
     if (st == PARE_OK && !t->pruned) {
-        pare_method_layer layer = {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .u = u, .out = out};
+        memcpy(target, w, rows * n * sizeof *w);
+        pare_method_layer layer =
+            {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .u = u, .out = out, .target = target};
         st = c->job->method->encode(&layer, d);
+        if (st == PARE_OK) st = pare_calib_measure(&layer, &t->quality, d);
     }
     pare_free(w);
-    return st == PARE_OK ? settle(c, t, l->weight, out, d) : st;
+    pare_free(target);
+    PARE_TRY(st);
+    t->quality.damping = t->pruned ? -1 : damping;
+    t->measured = !t->pruned;
+    pare_journal_seal(c->job->journal, &t->quality);
+    return settle(c, t, l->weight, out, d);
 }
 
 static bool wants_factor(const pare_job *job) {
@@ -160,16 +193,41 @@ static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_s
             pare_log(PARE_LOG_WARN, "%s: the second moments are nearly singular; damped by %g of their mean", l->name,
                      used);
     }
-    for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, d);
+    for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, used, d);
     pare_free(u);
     if (st != PARE_OK && d && !d->where[0]) snprintf(d->where, sizeof d->where, "%s", l->name);
     return st;
 }
 
+/* Nothing of the stages before is needed again soon: their pages leave the process. */
+static void release(calibration *c) {
+    pare_source *src = c->job->src;
+    for (size_t i = 0; i < src->n_tensors; i++) {
+        const pare_stored *t = &src->tensors[i];
+        size_t rows = 1;
+        for (int k = 0; k + 1 < t->ndim; k++) rows *= (size_t)t->shape[k];
+        pare_source_release(src, t, 0, rows);
+    }
+    for (size_t i = 0; i < c->job->n; i++)
+        if (c->job->t[i].encoded)
+            pare_journal_release(c->job->journal, c->job->t[i].map->src->data, stored_bytes(&c->job->t[i]));
+}
+
+/* A group whose matrices are all in the journal is taken from there; else all are made (again). */
 static bool wants(void *ctx, const pare_linear *l, size_t n) {
     calibration *c = ctx;
-    for (size_t i = 0; i < n; i++)
-        if (tensor_of(c, c->run[1].m.g, l[i].weight)) return true;
+    const pare_graph *g = c->run[1].m.g;
+    size_t open = 0, found = 0;
+    if (l->stage != c->stage) release(c), c->stage = l->stage;
+    for (size_t i = 0; i < n; i++) {
+        const pare_job_tensor *t = tensor_of(c, g, l[i].weight);
+        if (t) found += recorded(c, open++, t);
+    }
+    if (!open || found < open) return open > 0;
+    for (size_t i = 0; i < n && c->resume == PARE_OK; i++) {
+        pare_job_tensor *t = tensor_of(c, g, l[i].weight);
+        if (t) c->resume = take(c, t, l[i].weight, &c->resume_diag);
+    }
     return false;
 }
 
@@ -209,6 +267,10 @@ static pare_status walk(calibration *c, pare_diag *d) {
     }
     pare_meter_start(&c->meter, "calibrate", "", 1000);
     if (s == PARE_OK) s = pare_walk_run(&o, d);
+    if (s == PARE_OK && c->resume != PARE_OK) {
+        if (d) *d = c->resume_diag;
+        s = c->resume;
+    }
     return s;
 }
 
@@ -219,13 +281,24 @@ static void unreached(pare_job_tensor *t) {
     pare_log(PARE_LOG_WARN, "%s: not pruned: the model never multiplies by it", t->map->name);
 }
 
+static pare_status open_journal(calibration *c, pare_diag *d) {
+    pare_job *job = c->job;
+    pare_journal_key key;
+    PARE_TRY(pare_calib_key(job, &c->data, &key, d));
+    PARE_TRY(pare_journal_open(job->out_path, &key, job->force, &job->journal, d));
+    size_t n = pare_journal_waiting(job->journal);
+    if (n) pare_log(PARE_LOG_INFO, "going on after %zu matrices in %s", n, pare_journal_path(job->journal));
+    return PARE_OK;
+}
+
 pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
-    calibration c = {.job = job};
+    calibration c = {.job = job, .stage = -1};
     pare_arch a;
     PARE_TRY(pare_arch_read(job->src, &a, d));
     PARE_TRY(pare_arch_check(job->src, &a, d));
     pare_status s = pare_calib_data_open(job->src, &a, job->calib, job->calib_ctx, job->calib_windows, &c.data, d);
     if (s == PARE_OK) pare_log(PARE_LOG_INFO, "calibrating on %s", c.data.note);
+    if (s == PARE_OK) s = open_journal(&c, d);
     if (s == PARE_OK) s = open_models(&c, &a, d);
     if (s == PARE_OK) s = walk(&c, d);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&c.run[k]);

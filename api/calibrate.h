@@ -22,8 +22,12 @@ pare_status pare_calib_data_open(const pare_source *src, const pare_arch *a, con
                                  int64_t windows, pare_calib_data *out, pare_diag *d);
 void pare_calib_data_free(pare_calib_data *c);
 
-/* Where encoded weights wait until the output is written: appended to a file, mapped piece by piece. */
-typedef struct pare_journal pare_journal;
+/* What the records of the job's journal depend on: the model's files and tensors, what each tensor becomes and how, the
+ * data. fails: PARE_ERR_IO */
+pare_status pare_calib_key(const pare_job *job, const pare_calib_data *data, pare_journal_key *key, pare_diag *d);
+
+/* What the stored rows of a layer (out, type) cost under its statistics, against the weights aimed at. */
+pare_status pare_calib_measure(const pare_method_layer *l, pare_job_quality *out, pare_diag *d);
 
 /* Fills the encoded rows of the job's quantized tensors by job->method; t->map and t->from then point at them. */
 pare_status pare_job_calibrate(pare_job *job, pare_diag *d);

@@ -114,6 +114,7 @@ void pare_job_close(pare_job **jp) {
     if (!job) return;
     for (size_t i = 0; i < job->n_kept; i++) pare_free(job->kept[i]);
     pare_free(job->kept);
+    pare_journal_close(&job->journal);
     pare_mapping_close(&job->map);
     pare_source_close(&job->src);
     pare_arena_free(&job->arena);
@@ -257,6 +258,7 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
     job->work_s = pare_now_s() - start;
     if (s == PARE_OK) s = pare_writer_finish(w, d);
     if (s == PARE_OK) pare_writer_seconds(w, &job->check_s, &job->sync_s);
+    if (s == PARE_OK && job->journal) pare_journal_remove(job->journal);
     pare_writer_close(&w);
     return s == PARE_OK && job->prune ? pare_job_prune_check(job, d) : s;
 }
@@ -282,6 +284,10 @@ pare_job_row pare_job_at(const pare_job *job, size_t i) {
                       .sparsity = t->sparsity,
                       .zeros = t->zeros,
                       .elems = (uint64_t)t->rows * (uint64_t)t->cols,
+                      .measured = t->measured,
+                      .weight_error = t->quality.weight_error,
+                      .output_error = t->quality.output_error,
+                      .rtn_output_error = t->quality.rtn_output,
                       .ndim = t->map->ndim,
                       .quantized = t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP,
                       .bytes_in = bytes_in(t),

@@ -5,6 +5,7 @@
 #ifndef PARE_API_JOB_H
 #define PARE_API_JOB_H
 
+#include "api/journal.h"
 #include "models/mapping.h"
 #include "pare/pare.h"
 #include "prune/solve.h"
@@ -14,16 +15,27 @@
 /* How a tensor lies in the output: as rows, or as the parts of a layout. */
 typedef enum pare_emit { PARE_EMIT_ROWS, PARE_EMIT_CT_PACKED, PARE_EMIT_CT_INT8, PARE_EMIT_GPTQ } pare_emit;
 
+/* What a calibrated method made of a matrix; part of its record in the journal. Errors are squared and relative. */
+typedef struct pare_job_quality {
+    double weight_error;             /* of the stored weights against the original's */
+    double output_error, rtn_output; /* of the outputs on the calibration data, against those of the weights aimed at;
+                                        the same for weights rounded to nearest */
+    double damping;
+} pare_job_quality;
+
 typedef struct pare_job_tensor {
     const pare_mapped *map;
     const pare_qtype *from, *to;
     pare_emit emit;
     char note[96];
     bool fallback;
-    bool encoded;       /* map->src holds rows made by a calibrated method, in memory of the job */
-    bool pruned;        /* to be, or after the run: was */
-    double sparsity;    /* wanted */
-    uint64_t zeros;     /* after the run: counted in the output */
+    bool encoded;    /* map->src holds rows made by a calibrated method, in memory of the job */
+    bool pruned;     /* to be, or after the run: was */
+    double sparsity; /* wanted */
+    uint64_t zeros;  /* after the run: counted in the output */
+    bool encoded;    /* map->src holds rows made by a calibrated method, in memory of the job */
+    bool measured;   /* after the run: quality is filled */
+    pare_job_quality quality;
     int64_t rows, cols; /* of the work: a vector that is permuted counts as rows of 1 */
     size_t out0, n_out; /* its tensors in the output */
     uint64_t bytes_out;
@@ -58,6 +70,7 @@ struct pare_job {
     const char *calib; /* calibrated methods: the text, NULL = built in */
     int64_t calib_ctx, calib_windows;
     pare_job_prune *prune; /* NULL: nothing is pruned */
+    pare_journal *journal; /* of a calibrated method: where encoded rows are until the output is written */
     void **kept;           /* memory of encoded rows */
     size_t n_kept, cap_kept;
     double work_s, check_s, sync_s; /* after run */

@@ -15,6 +15,7 @@ typedef struct pare_method_layer {
     const pare_stats *s; /* of its input; what the method wanted of it */
     const float *u;      /* [n, n], inverse(H + damping) = u^T u (calib/linalg.h), when the method wants it */
     void *out;           /* rows of pare_row_bytes(type, n) */
+    float *target;       /* [rows, n]: holds w; a method that aims at other weights puts those here */
 } pare_method_layer;
 
 typedef struct pare_method {

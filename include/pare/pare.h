@@ -159,8 +159,12 @@ typedef struct pare_job_row {
     const char *note;               /* reason of a choice or fallback; "" = nothing to say */
     bool quantized, fallback;       /* fallback: not what was asked for */
     bool pruned;
-    double sparsity;       /* pruned: the share that was asked for */
-    uint64_t zeros, elems; /* pruned, after the run: counted in the output; of the tensor */
+    double sparsity;         /* pruned: the share that was asked for */
+    uint64_t zeros, elems;   /* pruned, after the run: counted in the output; of the tensor */
+    bool measured;           /* calibrated methods, after the run: the errors below are known */
+    double weight_error;     /* squared and relative: of the weights against the original's */
+    double output_error;     /* of the outputs on the calibration data, against those of the weights aimed at */
+    double rtn_output_error; /* the same for weights rounded to nearest */
     int ndim;
     int64_t shape[PARE_MAX_DIMS];
     uint64_t bytes_in, bytes_out;
