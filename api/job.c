@@ -130,6 +130,7 @@ pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_d
     *s = *m->src;
     s->type = t->to, s->data = rows, s->bytes = (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
     m->src = s;
+    t->was = t->from, t->was_bytes = t->map->src->bytes;
     t->map = m;
     t->encoded = true;
     return PARE_OK;
@@ -270,13 +271,15 @@ const char *pare_job_dropped(const pare_job *job, size_t i) {
     return i < job->map->n_dropped ? job->map->dropped[i] : NULL;
 }
 
-static uint64_t bytes_in(const pare_job_tensor *t) { return t->map->src ? t->map->src->bytes : 0; }
+static uint64_t bytes_in(const pare_job_tensor *t) {
+    return t->encoded ? t->was_bytes : t->map->src ? t->map->src->bytes : 0;
+}
 
 pare_job_row pare_job_at(const pare_job *job, size_t i) {
     const pare_job_tensor *t = &job->t[i];
     pare_job_row r = {.name = t->map->name,
                       .source_name = t->map->src ? t->map->src->name : NULL,
-                      .from = t->from->name,
+                      .from = (t->encoded ? t->was : t->from)->name,
                       .to = t->to->name,
                       .note = t->note,
                       .fallback = t->fallback,

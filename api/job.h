@@ -29,11 +29,12 @@ typedef struct pare_job_tensor {
     pare_emit emit;
     char note[96];
     bool fallback;
-    bool encoded;    /* map->src holds rows made by a calibrated method, in memory of the job */
+    bool encoded;          /* map->src holds rows made by a calibrated method, in memory of the job */
+    const pare_qtype *was; /* encoded: the source's format and bytes */
+    uint64_t was_bytes;
     bool pruned;     /* to be, or after the run: was */
     double sparsity; /* wanted */
     uint64_t zeros;  /* after the run: counted in the output */
-    bool encoded;    /* map->src holds rows made by a calibrated method, in memory of the job */
     bool measured;   /* after the run: quality is filled */
     pare_job_quality quality;
     int64_t rows, cols; /* of the work: a vector that is permuted counts as rows of 1 */
