@@ -4,6 +4,7 @@
 #include "api/calibrate.h"
 
 #include "api/verify_impl.h"
+#include "calib/calib_text.h"
 #include "core/status.h"
 
 #include <stdio.h>
@@ -62,7 +63,9 @@ pare_status pare_calib_data_open(const pare_source *src, const pare_arch *a, con
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--calib-ctx",
                          "windows of %lld tokens were asked for; from 4 to %lld (the model's context) are possible",
                          (long long)out->ctx, (long long)longest);
-    pare_status s = pare_verify_data_open(path, false, &data, d);
+    pare_status s = PARE_OK;
+    if (path) s = pare_verify_data_open(path, false, &data, d);
+    else data.bytes = pare_calib_text(&data.n_bytes);
     if (s == PARE_OK) s = pare_tokenizer_open(src, &tok, d);
     if (s == PARE_OK) s = pare_tokenize(tok, data.bytes, data.n_bytes, 0, &ids, d);
     if (s == PARE_OK) s = cut(src, a, path, &ids, pare_tokenizer_describe(tok), windows, out, d);
