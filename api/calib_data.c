@@ -38,6 +38,7 @@ static pare_status cut(const pare_source *src, const pare_arch *a, const char *p
     if (windows > most) windows = most;
     c->batch = BATCH_TOKENS / c->ctx < windows ? BATCH_TOKENS / c->ctx : windows;
     if (c->batch < 1) c->batch = 1;
+    while (windows % c->batch) c->batch--; /* every window counts */
     c->batches = (size_t)(windows / c->batch);
     for (size_t i = 0; i < ids->n; i++)
         if (ids->v[i] < 0 || ids->v[i] >= a->vocab)
@@ -67,7 +68,10 @@ pare_status pare_calib_data_open(const pare_source *src, const pare_arch *a, con
     if (path) s = pare_verify_data_open(path, false, &data, d);
     else data.bytes = pare_calib_text(&data.n_bytes);
     if (s == PARE_OK) s = pare_tokenizer_open(src, &tok, d);
-    if (s == PARE_OK) s = pare_tokenize(tok, data.bytes, data.n_bytes, 0, &ids, d);
+    size_t n = data.n_bytes; /* as llama.cpp's tools read a text: without a newline at its end, BOS first */
+    if (n && data.bytes[n - 1] == '\n') n--;
+    unsigned flags = a->family == PARE_FAMILY_LLAMA ? PARE_TOK_SPECIAL : 0;
+    if (s == PARE_OK) s = pare_tokenize(tok, data.bytes, n, flags, &ids, d);
     if (s == PARE_OK) s = cut(src, a, path, &ids, pare_tokenizer_describe(tok), windows, out, d);
     pare_ids_free(&ids);
     pare_tokenizer_close(&tok);

@@ -181,11 +181,33 @@ static bool wants_factor(const pare_job *job) {
     return job->method ? job->method->factor : job->prune->criterion->needs & PARE_NEEDS_SWEEP;
 }
 
+/* All matrices of a group that are to be made are in the journal (n of them). */
+static bool recorded_all(const calibration *c, const pare_linear *l, size_t n, size_t *made) {
+    size_t found = 0;
+    *made = 0;
+    for (size_t i = 0; i < n; i++) {
+        const pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
+        if (t) found += recorded(c, (*made)++, t);
+    }
+    return found == *made;
+}
+
+static pare_status take_all(calibration *c, const pare_linear *l, size_t n, pare_diag *d) {
+    for (size_t i = 0; i < n; i++) {
+        pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
+        if (t) PARE_TRY(take(c, t, l[i].weight, d));
+    }
+    return PARE_OK;
+}
+
 static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d) {
     calibration *c = ctx;
     double used = 0;
     float *u = NULL;
     pare_status st = PARE_OK;
+    size_t made;
+    if (s->f2) PARE_TRY(pare_job_imatrix_note(c->job, l, n, s, d));
+    if (recorded_all(c, l, n, &made)) return take_all(c, l, n, d);
     if (wants_factor(c->job)) {
         u = pare_malloc(s->n * s->n * sizeof *u);
         st = u ? pare_inverse_factor(s->n, s->h, DAMPING, u, &used, d) : no_memory(d);
@@ -216,19 +238,12 @@ static void release(calibration *c) {
 /* A group whose matrices are all in the journal is taken from there; else all are made (again). */
 static bool wants(void *ctx, const pare_linear *l, size_t n) {
     calibration *c = ctx;
-    const pare_graph *g = c->run[1].m.g;
-    size_t open = 0, found = 0;
+    size_t made;
     if (l->stage != c->stage) release(c), c->stage = l->stage;
-    for (size_t i = 0; i < n; i++) {
-        const pare_job_tensor *t = tensor_of(c, g, l[i].weight);
-        if (t) found += recorded(c, open++, t);
-    }
-    if (!open || found < open) return open > 0;
-    for (size_t i = 0; i < n && c->resume == PARE_OK; i++) {
-        pare_job_tensor *t = tensor_of(c, g, l[i].weight);
-        if (t) c->resume = take(c, t, l[i].weight, &c->resume_diag);
-    }
-    return false;
+    bool all = recorded_all(c, l, n, &made);
+    if (c->job->save_imatrix) return true;
+    if (all && made && c->resume == PARE_OK) c->resume = take_all(c, l, n, &c->resume_diag);
+    return !all;
 }
 
 static void progress(void *ctx, const char *what, double share) {
@@ -255,7 +270,8 @@ static pare_status walk(calibration *c, pare_diag *d) {
     pare_linears_free(&lin);
     pare_walk_opts o = {.batches = c->data.batches,
                         .tokens_per_batch = (size_t)(c->data.batch * c->data.ctx),
-                        .want = c->job->method ? c->job->method->want : c->job->prune->criterion->want,
+                        .want = (c->job->method ? c->job->method->want : c->job->prune->criterion->want) |
+                                (c->job->save_imatrix ? PARE_STATS_ORIGINAL : 0),
                         .budget_bytes = BUDGET,
                         .group = group,
                         .wants = wants,
@@ -301,6 +317,7 @@ pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
     if (s == PARE_OK) s = open_journal(&c, d);
     if (s == PARE_OK) s = open_models(&c, &a, d);
     if (s == PARE_OK) s = walk(&c, d);
+    if (s == PARE_OK && job->save_imatrix) s = pare_job_imatrix_save(job, &c.data, d);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&c.run[k]);
     pare_weights_close(&c.w);
     pare_calib_data_free(&c.data);

@@ -9,7 +9,7 @@
 #include "models/lm.h"
 #include "models/lm_run.h"
 
-/* Token windows: ids [batches][batch][ctx]; what does not fill a batch is left out. */
+/* Token windows: ids [batches][batch][ctx]. */
 typedef struct pare_calib_data {
     int64_t *ids;
     int64_t ctx, batch;
@@ -28,6 +28,10 @@ pare_status pare_calib_key(const pare_job *job, const pare_calib_data *data, par
 
 /* What the stored rows of a layer (out, type) cost under its statistics, against the weights aimed at. */
 pare_status pare_calib_measure(const pare_method_layer *l, pare_job_quality *out, pare_diag *d);
+
+/* api/job_imatrix.c: a group's original inputs into what is saved; the file, when the walk is over. */
+pare_status pare_job_imatrix_note(pare_job *job, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d);
+pare_status pare_job_imatrix_save(pare_job *job, const pare_calib_data *data, pare_diag *d);
 
 /* Fills the encoded rows of the job's quantized tensors by job->method; t->map and t->from then point at them. */
 pare_status pare_job_calibrate(pare_job *job, pare_diag *d);

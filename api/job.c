@@ -87,6 +87,7 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
     }
     job->force = o->force;
     job->calib = o->calib;
+    job->imatrix = o->imatrix, job->save_imatrix = o->save_imatrix;
     job->calib_ctx = o->calib_ctx, job->calib_windows = o->calib_windows;
     job->max_shard_bytes = o->max_shard_bytes;
     job->meta.arena = job->arena;
@@ -114,6 +115,7 @@ void pare_job_close(pare_job **jp) {
     if (!job) return;
     for (size_t i = 0; i < job->n_kept; i++) pare_free(job->kept[i]);
     pare_free(job->kept);
+    pare_free(job->seen);
     pare_journal_close(&job->journal);
     pare_mapping_close(&job->map);
     pare_source_close(&job->src);
@@ -217,9 +219,11 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 }
 
 /* ---- running ---- */
+bool pare_job_walks(const pare_job *job) { return job->method && job->method->calibrated && !job->imatrix; }
+
 static pare_status prepare(pare_job *job, pare_diag *d) { /* rows that are not made while they stream by */
     if (job->prune && !job->prune->criterion->needs) return pare_job_prune_rows(job, d);
-    return job->prune || (job->method && job->method->calibrated) ? pare_job_calibrate(job, d) : PARE_OK;
+    return job->prune || pare_job_walks(job) ? pare_job_calibrate(job, d) : PARE_OK;
 }
 
 pare_status pare_job_run(pare_job *job, pare_diag *d) {

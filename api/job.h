@@ -6,6 +6,7 @@
 #define PARE_API_JOB_H
 
 #include "api/journal.h"
+#include "formats/imatrix.h"
 #include "models/mapping.h"
 #include "pare/pare.h"
 #include "prune/solve.h"
@@ -29,7 +30,9 @@ typedef struct pare_job_tensor {
     pare_emit emit;
     char note[96];
     bool fallback;
-    bool encoded;          /* map->src holds rows made by a calibrated method, in memory of the job */
+    bool encoded;            /* map->src holds rows made by a calibrated method, in memory of the job */
+    const float *importance; /* from a file: per column, one row of them for every importance_rows rows; or NULL */
+    size_t importance_rows;
     const pare_qtype *was; /* encoded: the source's format and bytes */
     uint64_t was_bytes;
     bool pruned;     /* to be, or after the run: was */
@@ -70,7 +73,10 @@ struct pare_job {
     const pare_method *method;
     const char *calib; /* calibrated methods: the text, NULL = built in */
     int64_t calib_ctx, calib_windows;
-    pare_job_prune *prune; /* NULL: nothing is pruned */
+    pare_job_prune *prune;              /* NULL: nothing is pruned */
+    const char *imatrix, *save_imatrix; /* importance taken from a file; saved to one */
+    pare_imatrix_entry *seen;           /* to be saved; names and numbers in the arena */
+    size_t n_seen, cap_seen;
     pare_journal *journal; /* of a calibrated method: where encoded rows are until the output is written */
     void **kept;           /* memory of encoded rows */
     size_t n_kept, cap_kept;
@@ -130,6 +136,13 @@ pare_status pare_row_work_run(pare_row_work *w, size_t row0, size_t n, void *dst
 
 /* Memory that lives as long as the job; NULL on failure. */
 void *pare_job_keep(pare_job *job, size_t bytes);
+
+/* True when rows are made by a walk over calibration data before they are written. */
+bool pare_job_walks(const pare_job *job);
+
+/* ---- api/job_imatrix.c ---- */
+pare_status pare_job_use_imatrix(pare_job *job, pare_diag *d);         /* job->imatrix into the tensors' importance */
+pare_status pare_job_imatrix_check(const pare_job *job, pare_diag *d); /* of the file to be saved, before the work */
 
 /* ---- api/stream.c ---- */
 pare_status pare_job_stream(pare_job *job, pare_writer *w, pare_diag *d);
