@@ -148,8 +148,8 @@ static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag
     return PARE_OK;
 }
 
-static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, double damping,
-                         pare_diag *d) {
+static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, const float *scale,
+                         double damping, pare_diag *d) {
     pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l->weight);
     if (!t) return PARE_OK;
     size_t rows = (size_t)t->rows, n = (size_t)t->cols;
@@ -164,7 +164,7 @@ static pare_status solve(calibration *c, const pare_linear *l, const pare_stats 
     if (st == PARE_OK && !t->pruned) {
         memcpy(target, w, rows * n * sizeof *w);
         pare_method_layer layer =
-            {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .u = u, .out = out, .target = target};
+            {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .scale = scale, .u = u, .out = out, .target = target};
         st = c->job->method->encode(&layer, d);
         if (st == PARE_OK) st = pare_calib_measure(&layer, &t->quality, d);
     }
@@ -181,10 +181,57 @@ static bool wants_factor(const pare_job *job) {
     return job->method ? job->method->factor : job->prune->criterion->needs & PARE_NEEDS_SWEEP;
 }
 
+/* ---- scales folded into the normalization before a group ---- */
+static size_t fold_bytes(const pare_fold *f) { return (size_t)f->parts * f->n * sizeof(float); }
+
+/* The method may scale this group's columns: all of its matrices are made here. */
+static bool folds(const calibration *c, const pare_linear *l, size_t n, pare_fold *f) {
+    if (!c->job->method || !c->job->method->scale) return false;
+    for (size_t i = 0; i < n; i++)
+        if (!tensor_of(c, c->run[1].m.g, l[i].weight)) return false;
+    return pare_fold_find(c->job, c->run[1].m.g, l, n, f);
+}
+
+/* Weights of the group's layers, decoded; what the method makes of them into s. */
+static pare_status choose_scales(calibration *c, const pare_linear *l, size_t n, const pare_stats *st, float *s,
+                                 pare_diag *d) {
+    pare_method_layer *layer = pare_calloc(n, sizeof *layer);
+    pare_status status = layer ? PARE_OK : no_memory(d);
+    for (size_t i = 0; status == PARE_OK && i < n; i++) {
+        const pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
+        size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
+        rows_work k = {.t = t, .src = t->map->src->data, .w = pare_malloc(rows * cols * sizeof(float))};
+        layer[i] = (pare_method_layer){.type = t->to, .rows = rows, .n = cols, .w = k.w, .s = st};
+        if (k.w) pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
+        else status = no_memory(d);
+    }
+    for (size_t j = 0; j < st->n; j++) s[j] = 1;
+    if (status == PARE_OK) status = c->job->method->scale(layer, n, s, d);
+    for (size_t i = 0; layer && i < n; i++) pare_free((float *)layer[i].w);
+    pare_free(layer);
+    return status;
+}
+
+/* *s: scales of the group's columns (pare_free), NULL where there are none. */
+static pare_status fold(calibration *c, const pare_linear *l, size_t n, const pare_stats *st, float **s, pare_diag *d) {
+    pare_fold f;
+    void *values;
+    if (!folds(c, l, n, &f)) return PARE_OK;
+    if (!(*s = pare_malloc(f.n * sizeof **s))) return no_memory(d);
+    PARE_TRY(choose_scales(c, l, n, st, *s, d));
+    PARE_TRY(pare_journal_room(c->job->journal, f.tensor[0]->map->name, 0, fold_bytes(&f), &values, d));
+    pare_fold_values(&f, c->run[1].m.g, *s, values);
+    pare_journal_seal(c->job->journal, NULL);
+    return pare_fold_settle(c->job, &f, c->run[1].e, c->run[1].m.g, values, d);
+}
+
 /* All matrices of a group that are to be made are in the journal (n of them). */
 static bool recorded_all(const calibration *c, const pare_linear *l, size_t n, size_t *made) {
     size_t found = 0;
+    pare_fold f;
     *made = 0;
+    if (folds(c, l, n, &f))
+        found += pare_journal_has(c->job->journal, (*made)++, f.tensor[0]->map->name, 0, fold_bytes(&f));
     for (size_t i = 0; i < n; i++) {
         const pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
         if (t) found += recorded(c, (*made)++, t);
@@ -193,6 +240,11 @@ static bool recorded_all(const calibration *c, const pare_linear *l, size_t n, s
 }
 
 static pare_status take_all(calibration *c, const pare_linear *l, size_t n, pare_diag *d) {
+    pare_fold f;
+    if (folds(c, l, n, &f)) {
+        float *values = pare_journal_take(c->job->journal, NULL, 0);
+        PARE_TRY(pare_fold_settle(c->job, &f, c->run[1].e, c->run[1].m.g, values, d));
+    }
     for (size_t i = 0; i < n; i++) {
         pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
         if (t) PARE_TRY(take(c, t, l[i].weight, d));
@@ -203,7 +255,7 @@ static pare_status take_all(calibration *c, const pare_linear *l, size_t n, pare
 static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d) {
     calibration *c = ctx;
     double used = 0;
-    float *u = NULL;
+    float *u = NULL, *scale = NULL;
     pare_status st = PARE_OK;
     size_t made;
     if (s->f2) PARE_TRY(pare_job_imatrix_note(c->job, l, n, s, d));
@@ -215,8 +267,10 @@ static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_s
             pare_log(PARE_LOG_WARN, "%s: the second moments are nearly singular; damped by %g of their mean", l->name,
                      used);
     }
-    for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, used, d);
+    if (st == PARE_OK) st = fold(c, l, n, s, &scale, d);
+    for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, scale, used, d);
     pare_free(u);
+    pare_free(scale);
     if (st != PARE_OK && d && !d->where[0]) snprintf(d->where, sizeof d->where, "%s", l->name);
     return st;
 }

@@ -29,6 +29,25 @@ pare_status pare_calib_key(const pare_job *job, const pare_calib_data *data, par
 /* What the stored rows of a layer (out, type) cost under its statistics, against the weights aimed at. */
 pare_status pare_calib_measure(const pare_method_layer *l, pare_job_quality *out, pare_diag *d);
 
+/* ---- api/calib_fold.c: scales of a group's columns, folded into the normalization before it ---- */
+typedef struct pare_fold {
+    size_t n;                   /* columns */
+    int parts;                  /* 1: weight; 2: weight and bias */
+    pare_value value[2];        /* in the graph */
+    pare_job_tensor *tensor[2]; /* in the output */
+} pare_fold;
+/* True when the group's input is a normalization that nobody else reads, and its weights are vectors of the output in a
+ * type that can hold a scaled one. */
+bool pare_fold_find(const pare_job *job, const pare_graph *g, const pare_linear *l, size_t n, pare_fold *out);
+/* The normalization's new numbers [parts][n], rounded as the output stores them; s becomes the inverse of what that
+ * makes of it, so that the two cancel. */
+void pare_fold_values(const pare_fold *f, const pare_graph *g, float *s, float *values);
+/* In the job and in the reduced model from now on; values live as long as the job. */
+pare_status pare_fold_settle(pare_job *job, const pare_fold *f, pare_exec *e, pare_graph *g, float *values,
+                             pare_diag *d);
+
+/* api/job_imatrix.c: a name as GGUF files have it. */
+const char *pare_job_gguf_name(const pare_job *job, const pare_job_tensor *t, char buf[256]);
 /* api/job_imatrix.c: a group's original inputs into what is saved; the file, when the walk is over. */
 pare_status pare_job_imatrix_note(pare_job *job, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d);
 pare_status pare_job_imatrix_save(pare_job *job, const pare_calib_data *data, pare_diag *d);

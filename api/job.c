@@ -276,14 +276,14 @@ const char *pare_job_dropped(const pare_job *job, size_t i) {
 }
 
 static uint64_t bytes_in(const pare_job_tensor *t) {
-    return t->encoded ? t->was_bytes : t->map->src ? t->map->src->bytes : 0;
+    return t->was ? t->was_bytes : t->map->src ? t->map->src->bytes : 0;
 }
 
 pare_job_row pare_job_at(const pare_job *job, size_t i) {
     const pare_job_tensor *t = &job->t[i];
     pare_job_row r = {.name = t->map->name,
-                      .source_name = t->map->src ? t->map->src->name : NULL,
-                      .from = (t->encoded ? t->was : t->from)->name,
+                      .source_name = t->map->src ? t->map->src->name : t->was_name,
+                      .from = (t->was ? t->was : t->from)->name,
                       .to = t->to->name,
                       .note = t->note,
                       .fallback = t->fallback,

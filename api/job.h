@@ -33,12 +33,13 @@ typedef struct pare_job_tensor {
     bool encoded;            /* map->src holds rows made by a calibrated method, in memory of the job */
     const float *importance; /* from a file: per column, one row of them for every importance_rows rows; or NULL */
     size_t importance_rows;
-    const pare_qtype *was; /* encoded: the source's format and bytes */
+    const pare_qtype *was; /* remade: the source's format and bytes; or NULL */
     uint64_t was_bytes;
-    bool pruned;     /* to be, or after the run: was */
-    double sparsity; /* wanted */
-    uint64_t zeros;  /* after the run: counted in the output */
-    bool measured;   /* after the run: quality is filled */
+    const char *was_name; /* in the source, when map->src is gone */
+    bool pruned;          /* to be, or after the run: was */
+    double sparsity;      /* wanted */
+    uint64_t zeros;       /* after the run: counted in the output */
+    bool measured;        /* after the run: quality is filled */
     pare_job_quality quality;
     int64_t rows, cols; /* of the work: a vector that is permuted counts as rows of 1 */
     size_t out0, n_out; /* its tensors in the output */

@@ -16,7 +16,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-static const char *gguf_name(const pare_job *job, const pare_job_tensor *t, char buf[256]) {
+const char *pare_job_gguf_name(const pare_job *job, const pare_job_tensor *t, char buf[256]) {
     pare_tensor_name n;
     const char *name = t->map->name;
     pare_family family = job->map->known ? job->map->arch.family : PARE_FAMILY_NONE;
@@ -45,7 +45,7 @@ static pare_status all_known(const pare_job *job, const pare_imatrix *m, size_t 
     for (size_t i = 0; i < m->n; i++) {
         bool found = strncmp(m->v[i].name, "blk.", 4) != 0;
         for (size_t k = 0; !found && k < job->n; k++)
-            found = strcmp(gguf_name(job, &job->t[k], buf), m->v[i].name) == 0;
+            found = strcmp(pare_job_gguf_name(job, &job->t[k], buf), m->v[i].name) == 0;
         if (!found)
             return pare_fail(d, PARE_ERR_MISMATCH, job->imatrix, m->v[i].name,
                              "the model has no such matrix: the importance matrix is another model's");
@@ -61,7 +61,7 @@ pare_status pare_job_use_imatrix(pare_job *job, pare_diag *d) {
     for (size_t i = 0; s == PARE_OK && i < job->n; i++) {
         pare_job_tensor *t = &job->t[i];
         char buf[256];
-        const pare_imatrix_entry *e = t->map->ndim >= 2 ? pare_imatrix_find(m, gguf_name(job, t, buf)) : NULL;
+        const pare_imatrix_entry *e = t->map->ndim >= 2 ? pare_imatrix_find(m, pare_job_gguf_name(job, t, buf)) : NULL;
         if (e) s = fits(job->imatrix, t, e, d);
         used += e != NULL;
         if (s != PARE_OK || !t->to->grid || t->from == t->to) continue;

@@ -191,7 +191,7 @@ bool pare_journal_has(const pare_journal *j, size_t ahead, const char *name, siz
 void *pare_journal_take(pare_journal *j, void *note, size_t note_bytes) {
     const record *r = &j->v[j->next++];
     record_head h = head_of(r);
-    memcpy(note, r->map + sizeof h + h.name_bytes, note_bytes);
+    if (note_bytes) memcpy(note, r->map + sizeof h + h.name_bytes, note_bytes);
     return r->map + PAGE;
 }
 
@@ -233,7 +233,7 @@ pare_status pare_journal_room(pare_journal *j, const char *name, size_t note_byt
 void pare_journal_seal(pare_journal *j, const void *note) {
     record *r = &j->v[j->n - 1];
     record_head h = head_of(r);
-    memcpy(r->map + sizeof h + h.name_bytes, note, h.note_bytes);
+    if (h.note_bytes) memcpy(r->map + sizeof h + h.name_bytes, note, h.note_bytes);
     memcpy(h.magic, record_magic, sizeof h.magic);
     h.body_sum = sum_of(r, &h);
     h.sum = pare_checksum(0, &h, offsetof(record_head, sum));

@@ -195,7 +195,29 @@ refused("a journal of another file", 2, "another model", f"{out}/other.gguf", *j
 check("refusals leave the journal alone", open(journal, "rb").read() == held)
 must(*base, "--method", "search", "-o", f"{out}/cut.gguf", "--force")
 check("--force replaces it", not os.path.exists(journal) and os.path.exists(f"{out}/cut.gguf"))
+os.remove(f"{out}/cut.gguf")
 refused("an output that exists, before any work", 2, "--force", *job, "-o", f"{out}/whole.gguf")
+
+# ---- awq: scales folded into the norms before ----
+must(src, "-o", f"{out}/awq", "--to", "int4:g32", "--method", "awq", "--calib", f"{out}/text", "--calib-windows", 8)
+stored = load_file(f"{out}/awq/model.safetensors")
+p = "layers.0."
+for norm, names in (("input_layernorm", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]), ("post_attention_layernorm", ["mlp.gate_proj", "mlp.up_proj"])):
+    g, new = W[f"{p}{norm}.weight"], stored[f"model.{p}{norm}.weight"].astype(np.float64)
+    s = g / new
+    scaled = max(((W[f"{p}{n}.weight"] * s - decoded(p + n)[2]) ** 2).sum() / ((W[f"{p}{n}.weight"] * s) ** 2).sum() for n in names)
+    unscaled = max(((W[f"{p}{n}.weight"] - decoded(p + n)[2]) ** 2).sum() / (W[f"{p}{n}.weight"] ** 2).sum() for n in names)
+    check(f"awq: {norm} took the inverse of its matrices' scales", s.max() / s.min() > 1.05 and scaled < 0.013 and unscaled > 1.05 * scaled, f"error {scaled:.4f}, unscaled {unscaled:.4f}")
+r = run(G, "-o", f"{out}/awq8.gguf", "--to", "q8_0", "--method", "awq", "--calib", f"{out}/text", "--max-kl", 0.005)
+check("awq: at 8 bits the model is the original", r.returncode == 0, r.stderr[-200:])
+mean = {}
+for m in ("search", "awq"):
+    must(*base, "--method", m, "-o", f"{out}/{m}.gguf", "--json", f"{out}/{m}.json")
+    mean[m] = np.mean([np.log(t["output_error"]) for t in json.load(open(f"{out}/{m}.json"))["plan"] if "output_error" in t])
+check("awq: output errors are below those of the search alone", mean["awq"] < mean["search"] - 0.02, mean)
+stopped(*base, "--method", "awq", "-o", f"{out}/cut.gguf")
+r = run(*base, "--method", "awq", "-o", f"{out}/cut.gguf")
+check("awq: resumed, the same bytes", "going on after" in r.stderr and open(f"{out}/cut.gguf", "rb").read() == open(f"{out}/awq.gguf", "rb").read())
 
 # ---- importance matrices ----
 must(*base, "--method", "search", "-o", f"{out}/im0.gguf", "--save-imatrix", f"{out}/im.gguf")
