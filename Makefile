@@ -48,6 +48,7 @@ $(B)/core/plugin.o: OPT += -DPARE_BUILD_ID='"$(BUILD_ID)"'
 $(B)/core/plugin.o: $(wildcard core/*.h core/*.def include/pare/*)
 
 $(B)/verify/builtin.o: $(wildcard verify/data/*)
+$(B)/calib/calib_text.o: $(wildcard calib/data/*)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)

@@ -4,7 +4,9 @@
 #include "api/calibrate.h"
 
 #include "api/verify_impl.h"
+#include "calib/calib_text.h"
 #include "core/status.h"
+#include "formats/source_impl.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +39,15 @@ static pare_status cut(const pare_source *src, const pare_arch *a, const char *p
     if (windows > most) windows = most;
     c->batch = BATCH_TOKENS / c->ctx < windows ? BATCH_TOKENS / c->ctx : windows;
     if (c->batch < 1) c->batch = 1;
+    while (windows % c->batch) c->batch--; /* every window counts */
     c->batches = (size_t)(windows / c->batch);
+    size_t unknown = 0;
+    for (size_t i = 0; i < ids->n; i++) unknown += t->unk >= 0 && ids->v[i] == t->unk;
+    if (unknown > ids->n / 2)
+        return pare_fail(d, PARE_ERR_INPUT, path, NULL,
+                         "%zu of the %zu tokens of the calibration text are unknown to the model; give a text in a "
+                         "language that it was trained on",
+                         unknown, ids->n);
     for (size_t i = 0; i < ids->n; i++)
         if (ids->v[i] < 0 || ids->v[i] >= a->vocab)
             return pare_fail(d, PARE_ERR_MISMATCH, src->path, "tokenizer",
@@ -62,9 +72,16 @@ pare_status pare_calib_data_open(const pare_source *src, const pare_arch *a, con
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--calib-ctx",
                          "windows of %lld tokens were asked for; from 4 to %lld (the model's context) are possible",
                          (long long)out->ctx, (long long)longest);
-    pare_status s = pare_verify_data_open(path, false, &data, d);
+    pare_status s = PARE_OK;
+    if (path) s = pare_verify_data_open(path, false, &data, d);
+    else data.bytes = pare_calib_text(&data.n_bytes);
+    if (s == PARE_OK && !pare_utf8_valid(data.bytes, data.n_bytes))
+        s = pare_fail(d, PARE_ERR_INPUT, path, NULL, "the calibration text is not UTF-8 (or holds a zero byte)");
     if (s == PARE_OK) s = pare_tokenizer_open(src, &tok, d);
-    if (s == PARE_OK) s = pare_tokenize(tok, data.bytes, data.n_bytes, 0, &ids, d);
+    size_t n = data.n_bytes; /* as llama.cpp's tools read a text: without a newline at its end, BOS first */
+    if (n && data.bytes[n - 1] == '\n') n--;
+    unsigned flags = a->family == PARE_FAMILY_LLAMA ? PARE_TOK_SPECIAL : 0;
+    if (s == PARE_OK) s = pare_tokenize(tok, data.bytes, n, flags, &ids, d);
     if (s == PARE_OK) s = cut(src, a, path, &ids, pare_tokenizer_describe(tok), windows, out, d);
     pare_ids_free(&ids);
     pare_tokenizer_close(&tok);

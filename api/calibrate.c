@@ -23,6 +23,9 @@ typedef struct calibration {
     pare_weights *w;
     pare_lm_run run[2];
     int64_t sym[2][PARE_SYM_COUNT];
+    int stage;          /* the walk is in */
+    pare_status resume; /* of taking rows from the journal */
+    pare_diag resume_diag;
     pare_meter meter;
 } calibration;
 
@@ -101,9 +104,23 @@ static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void
     return pare_exec_shape(c->run[1].e, c->sym[1], d);
 }
 
-/* Memory for the rows of t as they will be stored; lives as long as the job. */
-static void *room(calibration *c, const pare_job_tensor *t) {
-    return pare_job_keep(c->job, (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols));
+static size_t stored_bytes(const pare_job_tensor *t) {
+    return (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
+}
+
+/* Room in the journal for the rows of t; pare_journal_seal when they are there. */
+static pare_status room(calibration *c, const pare_job_tensor *t, void **rows, pare_diag *d) {
+    return pare_journal_room(c->job->journal, t->map->name, sizeof(pare_job_quality), stored_bytes(t), rows, d);
+}
+
+static bool recorded(const calibration *c, size_t ahead, const pare_job_tensor *t) {
+    return pare_journal_has(c->job->journal, ahead, t->map->name, sizeof(pare_job_quality), stored_bytes(t));
+}
+
+static pare_status take(calibration *c, pare_job_tensor *t, pare_value v, pare_diag *d) {
+    void *rows = pare_journal_take(c->job->journal, &t->quality, sizeof t->quality);
+    t->measured = t->quality.damping >= 0;
+    return settle(c, t, v, rows, d);
 }
 
 /* Matrices that the walk does not decide about: rounded to nearest now. */
@@ -115,44 +132,134 @@ static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag
         for (size_t i = 0; i < lin->n; i++) linear |= lin->v[i].weight == (pare_value)v;
         pare_job_tensor *t = linear ? NULL : tensor_of(c, g, (pare_value)v);
         if (!t || t->pruned) continue; /* pruned and no linear: dropped from the plan below */
-        rows_work k = {.t = t, .src = t->map->src->data, .out = room(c, t)};
-        if (!k.out) return no_memory(d);
+        if (recorded(c, 0, t)) {
+            PARE_TRY(take(c, t, (pare_value)v, d));
+            continue;
+        }
+        const pare_job_quality none = {.damping = -1}; /* not measured */
+        void *out;
+        PARE_TRY(room(c, t, &out, d));
+        rows_work k = {.t = t, .src = t->map->src->data, .out = out};
         pare_parallel(((size_t)t->rows + CHUNK - 1) / CHUNK, 1, encode_rows, &k);
         if (k.failed) return no_memory(d);
-        PARE_TRY(settle(c, t, (pare_value)v, k.out, d));
+        pare_journal_seal(c->job->journal, &none);
+        PARE_TRY(settle(c, t, (pare_value)v, out, d));
     }
     return PARE_OK;
 }
 
-static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, pare_diag *d) {
+static pare_status solve(calibration *c, const pare_linear *l, const pare_stats *s, const float *u, const float *scale,
+                         double damping, pare_diag *d) {
     pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l->weight);
     if (!t) return PARE_OK;
     size_t rows = (size_t)t->rows, n = (size_t)t->cols;
-    float *w = pare_malloc(rows * n * sizeof *w);
-    void *out = room(c, t);
-    pare_status st = w && out ? PARE_OK : no_memory(d);
+    float *w = pare_malloc(rows * n * sizeof *w), *target = pare_malloc(rows * n * sizeof *target);
+    void *out;
+    pare_status st = w && target ? room(c, t, &out, d) : no_memory(d);
     if (st == PARE_OK) {
         rows_work k = {.t = t, .src = t->map->src->data, .w = w};
         pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
         if (t->pruned) st = pare_job_prune_layer(c->job, t, l->name, w, s, u, out, d);
     }
     if (st == PARE_OK && !t->pruned) {
-        pare_method_layer layer = {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .u = u, .out = out};
+        memcpy(target, w, rows * n * sizeof *w);
+        pare_method_layer layer =
+            {.type = t->to, .rows = rows, .n = n, .w = w, .s = s, .scale = scale, .u = u, .out = out, .target = target};
         st = c->job->method->encode(&layer, d);
+        if (st == PARE_OK) st = pare_calib_measure(&layer, &t->quality, d);
     }
     pare_free(w);
-    return st == PARE_OK ? settle(c, t, l->weight, out, d) : st;
+    pare_free(target);
+    PARE_TRY(st);
+    t->quality.damping = t->pruned ? -1 : damping;
+    t->measured = !t->pruned;
+    pare_journal_seal(c->job->journal, &t->quality);
+    return settle(c, t, l->weight, out, d);
 }
 
 static bool wants_factor(const pare_job *job) {
     return job->method ? job->method->factor : job->prune->criterion->needs & PARE_NEEDS_SWEEP;
 }
 
+/* ---- scales folded into the normalization before a group ---- */
+static size_t fold_bytes(const pare_fold *f) { return (size_t)f->parts * f->n * sizeof(float); }
+
+/* The method may scale this group's columns: all of its matrices are made here. */
+static bool folds(const calibration *c, const pare_linear *l, size_t n, pare_fold *f) {
+    if (!c->job->method || !c->job->method->scale) return false;
+    for (size_t i = 0; i < n; i++)
+        if (!tensor_of(c, c->run[1].m.g, l[i].weight)) return false;
+    return pare_fold_find(c->job, c->run[1].m.g, l, n, f);
+}
+
+/* Weights of the group's layers, decoded; what the method makes of them into s. */
+static pare_status choose_scales(calibration *c, const pare_linear *l, size_t n, const pare_stats *st, float *s,
+                                 pare_diag *d) {
+    pare_method_layer *layer = pare_calloc(n, sizeof *layer);
+    pare_status status = layer ? PARE_OK : no_memory(d);
+    for (size_t i = 0; status == PARE_OK && i < n; i++) {
+        const pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
+        size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
+        rows_work k = {.t = t, .src = t->map->src->data, .w = pare_malloc(rows * cols * sizeof(float))};
+        layer[i] = (pare_method_layer){.type = t->to, .rows = rows, .n = cols, .w = k.w, .s = st};
+        if (k.w) pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
+        else status = no_memory(d);
+    }
+    for (size_t j = 0; j < st->n; j++) s[j] = 1;
+    if (status == PARE_OK) status = c->job->method->scale(layer, n, s, d);
+    for (size_t i = 0; layer && i < n; i++) pare_free((float *)layer[i].w);
+    pare_free(layer);
+    return status;
+}
+
+/* *s: scales of the group's columns (pare_free), NULL where there are none. */
+static pare_status fold(calibration *c, const pare_linear *l, size_t n, const pare_stats *st, float **s, pare_diag *d) {
+    pare_fold f;
+    void *values;
+    if (!folds(c, l, n, &f)) return PARE_OK;
+    if (!(*s = pare_malloc(f.n * sizeof **s))) return no_memory(d);
+    PARE_TRY(choose_scales(c, l, n, st, *s, d));
+    PARE_TRY(pare_journal_room(c->job->journal, f.tensor[0]->map->name, 0, fold_bytes(&f), &values, d));
+    pare_fold_values(&f, c->run[1].m.g, *s, values);
+    pare_journal_seal(c->job->journal, NULL);
+    return pare_fold_settle(c->job, &f, c->run[1].e, c->run[1].m.g, values, d);
+}
+
+/* All matrices of a group that are to be made are in the journal (n of them). */
+static bool recorded_all(const calibration *c, const pare_linear *l, size_t n, size_t *made) {
+    size_t found = 0;
+    pare_fold f;
+    *made = 0;
+    if (folds(c, l, n, &f))
+        found += pare_journal_has(c->job->journal, (*made)++, f.tensor[0]->map->name, 0, fold_bytes(&f));
+    for (size_t i = 0; i < n; i++) {
+        const pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
+        if (t) found += recorded(c, (*made)++, t);
+    }
+    return found == *made;
+}
+
+static pare_status take_all(calibration *c, const pare_linear *l, size_t n, pare_diag *d) {
+    pare_fold f;
+    if (folds(c, l, n, &f)) {
+        float *values = pare_journal_take(c->job->journal, NULL, 0);
+        PARE_TRY(pare_fold_settle(c->job, &f, c->run[1].e, c->run[1].m.g, values, d));
+    }
+    for (size_t i = 0; i < n; i++) {
+        pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
+        if (t) PARE_TRY(take(c, t, l[i].weight, d));
+    }
+    return PARE_OK;
+}
+
 static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d) {
     calibration *c = ctx;
     double used = 0;
-    float *u = NULL;
+    float *u = NULL, *scale = NULL;
     pare_status st = PARE_OK;
+    size_t made;
+    if (s->f2) PARE_TRY(pare_job_imatrix_note(c->job, l, n, s, d));
+    if (recorded_all(c, l, n, &made)) return take_all(c, l, n, d);
     if (wants_factor(c->job)) {
         u = pare_malloc(s->n * s->n * sizeof *u);
         st = u ? pare_inverse_factor(s->n, s->h, DAMPING, u, &used, d) : no_memory(d);
@@ -160,17 +267,37 @@ static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_s
             pare_log(PARE_LOG_WARN, "%s: the second moments are nearly singular; damped by %g of their mean", l->name,
                      used);
     }
-    for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, d);
+    if (st == PARE_OK) st = fold(c, l, n, s, &scale, d);
+    for (size_t i = 0; st == PARE_OK && i < n; i++) st = solve(c, &l[i], s, u, scale, used, d);
     pare_free(u);
+    pare_free(scale);
     if (st != PARE_OK && d && !d->where[0]) snprintf(d->where, sizeof d->where, "%s", l->name);
     return st;
 }
 
+/* Nothing of the stages before is needed again soon: their pages leave the process. */
+static void release(calibration *c) {
+    pare_source *src = c->job->src;
+    for (size_t i = 0; i < src->n_tensors; i++) {
+        const pare_stored *t = &src->tensors[i];
+        size_t rows = 1;
+        for (int k = 0; k + 1 < t->ndim; k++) rows *= (size_t)t->shape[k];
+        pare_source_release(src, t, 0, rows);
+    }
+    for (size_t i = 0; i < c->job->n; i++)
+        if (c->job->t[i].encoded)
+            pare_journal_release(c->job->journal, c->job->t[i].map->src->data, stored_bytes(&c->job->t[i]));
+}
+
+/* A group whose matrices are all in the journal is taken from there; else all are made (again). */
 static bool wants(void *ctx, const pare_linear *l, size_t n) {
     calibration *c = ctx;
-    for (size_t i = 0; i < n; i++)
-        if (tensor_of(c, c->run[1].m.g, l[i].weight)) return true;
-    return false;
+    size_t made;
+    if (l->stage != c->stage) release(c), c->stage = l->stage;
+    bool all = recorded_all(c, l, n, &made);
+    if (c->job->save_imatrix) return true;
+    if (all && made && c->resume == PARE_OK) c->resume = take_all(c, l, n, &c->resume_diag);
+    return !all;
 }
 
 static void progress(void *ctx, const char *what, double share) {
@@ -197,7 +324,8 @@ static pare_status walk(calibration *c, pare_diag *d) {
     pare_linears_free(&lin);
     pare_walk_opts o = {.batches = c->data.batches,
                         .tokens_per_batch = (size_t)(c->data.batch * c->data.ctx),
-                        .want = c->job->method ? c->job->method->want : c->job->prune->criterion->want,
+                        .want = (c->job->method ? c->job->method->want : c->job->prune->criterion->want) |
+                                (c->job->save_imatrix ? PARE_STATS_ORIGINAL : 0),
                         .budget_bytes = BUDGET,
                         .group = group,
                         .wants = wants,
@@ -209,6 +337,10 @@ static pare_status walk(calibration *c, pare_diag *d) {
     }
     pare_meter_start(&c->meter, "calibrate", "", 1000);
     if (s == PARE_OK) s = pare_walk_run(&o, d);
+    if (s == PARE_OK && c->resume != PARE_OK) {
+        if (d) *d = c->resume_diag;
+        s = c->resume;
+    }
     return s;
 }
 
@@ -219,15 +351,27 @@ static void unreached(pare_job_tensor *t) {
     pare_log(PARE_LOG_WARN, "%s: not pruned: the model never multiplies by it", t->map->name);
 }
 
+static pare_status open_journal(calibration *c, pare_diag *d) {
+    pare_job *job = c->job;
+    pare_journal_key key;
+    PARE_TRY(pare_calib_key(job, &c->data, &key, d));
+    PARE_TRY(pare_journal_open(job->out_path, &key, job->force, &job->journal, d));
+    size_t n = pare_journal_waiting(job->journal);
+    if (n) pare_log(PARE_LOG_INFO, "going on after %zu matrices in %s", n, pare_journal_path(job->journal));
+    return PARE_OK;
+}
+
 pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
-    calibration c = {.job = job};
+    calibration c = {.job = job, .stage = -1};
     pare_arch a;
     PARE_TRY(pare_arch_read(job->src, &a, d));
     PARE_TRY(pare_arch_check(job->src, &a, d));
     pare_status s = pare_calib_data_open(job->src, &a, job->calib, job->calib_ctx, job->calib_windows, &c.data, d);
     if (s == PARE_OK) pare_log(PARE_LOG_INFO, "calibrating on %s", c.data.note);
+    if (s == PARE_OK) s = open_journal(&c, d);
     if (s == PARE_OK) s = open_models(&c, &a, d);
     if (s == PARE_OK) s = walk(&c, d);
+    if (s == PARE_OK && job->save_imatrix) s = pare_job_imatrix_save(job, &c.data, d);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&c.run[k]);
     pare_weights_close(&c.w);
     pare_calib_data_free(&c.data);

@@ -88,6 +88,7 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
     }
     job->force = o->force;
     job->calib = o->calib;
+    job->imatrix = o->imatrix, job->save_imatrix = o->save_imatrix;
     job->calib_ctx = o->calib_ctx, job->calib_windows = o->calib_windows;
     job->max_shard_bytes = o->max_shard_bytes;
     job->meta.arena = job->arena;
@@ -115,6 +116,8 @@ void pare_job_close(pare_job **jp) {
     if (!job) return;
     for (size_t i = 0; i < job->n_kept; i++) pare_free(job->kept[i]);
     pare_free(job->kept);
+    pare_free(job->seen);
+    pare_journal_close(&job->journal);
     pare_mapping_close(&job->map);
     pare_source_close(&job->src);
     pare_arena_free(&job->arena);
@@ -130,6 +133,7 @@ pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_d
     *s = *m->src;
     s->type = t->to, s->data = rows, s->bytes = (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
     m->src = s;
+    t->was = t->from, t->was_bytes = t->map->src->bytes;
     t->map = m;
     t->encoded = true;
     return PARE_OK;
@@ -216,9 +220,11 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 }
 
 /* ---- running ---- */
+bool pare_job_walks(const pare_job *job) { return job->method && job->method->calibrated && !job->imatrix; }
+
 static pare_status prepare(pare_job *job, pare_diag *d) { /* rows that are not made while they stream by */
     if (job->prune && !job->prune->criterion->needs) return pare_job_prune_rows(job, d);
-    return job->prune || (job->method && job->method->calibrated) ? pare_job_calibrate(job, d) : PARE_OK;
+    return job->prune || pare_job_walks(job) ? pare_job_calibrate(job, d) : PARE_OK;
 }
 
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
@@ -258,6 +264,7 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
     job->work_s = pare_now_s() - start;
     if (s == PARE_OK) s = pare_writer_finish(w, d);
     if (s == PARE_OK) pare_writer_seconds(w, &job->check_s, &job->sync_s);
+    if (s == PARE_OK && job->journal) pare_journal_remove(job->journal);
     pare_writer_close(&w);
     if (s == PARE_OK && job->narrowed) return pare_job_narrow_check(job, d);
     return s == PARE_OK && job->prune ? pare_job_prune_check(job, d) : s;
@@ -270,13 +277,15 @@ const char *pare_job_dropped(const pare_job *job, size_t i) {
     return i < job->map->n_dropped ? job->map->dropped[i] : NULL;
 }
 
-static uint64_t bytes_in(const pare_job_tensor *t) { return t->map->src ? t->map->src->bytes : 0; }
+static uint64_t bytes_in(const pare_job_tensor *t) {
+    return t->was ? t->was_bytes : t->map->src ? t->map->src->bytes : 0;
+}
 
 pare_job_row pare_job_at(const pare_job *job, size_t i) {
     const pare_job_tensor *t = &job->t[i];
     pare_job_row r = {.name = t->map->name,
-                      .source_name = t->map->src ? t->map->src->name : NULL,
-                      .from = t->from->name,
+                      .source_name = t->map->src ? t->map->src->name : t->was_name,
+                      .from = (t->was ? t->was : t->from)->name,
                       .to = t->to->name,
                       .note = t->note,
                       .fallback = t->fallback,
@@ -284,6 +293,10 @@ pare_job_row pare_job_at(const pare_job *job, size_t i) {
                       .sparsity = t->sparsity,
                       .zeros = t->zeros,
                       .elems = (uint64_t)t->rows * (uint64_t)t->cols,
+                      .measured = t->measured,
+                      .weight_error = t->quality.weight_error,
+                      .output_error = t->quality.output_error,
+                      .rtn_output_error = t->quality.rtn_output,
                       .ndim = t->map->ndim,
                       .quantized = t->to->kind == PARE_QK_BLOCK || t->to->kind == PARE_QK_GROUP,
                       .bytes_in = bytes_in(t),

@@ -5,6 +5,8 @@
 #ifndef PARE_API_JOB_H
 #define PARE_API_JOB_H
 
+#include "api/journal.h"
+#include "formats/imatrix.h"
 #include "models/mapping.h"
 #include "pare/pare.h"
 #include "prune/solve.h"
@@ -14,16 +16,31 @@
 /* How a tensor lies in the output: as rows, or as the parts of a layout. */
 typedef enum pare_emit { PARE_EMIT_ROWS, PARE_EMIT_CT_PACKED, PARE_EMIT_CT_INT8, PARE_EMIT_GPTQ } pare_emit;
 
+/* What a calibrated method made of a matrix; part of its record in the journal. Errors are squared and relative. */
+typedef struct pare_job_quality {
+    double weight_error;             /* of the stored weights against the original's */
+    double output_error, rtn_output; /* of the outputs on the calibration data, against those of the weights aimed at;
+                                        the same for weights rounded to nearest */
+    double damping;
+} pare_job_quality;
+
 typedef struct pare_job_tensor {
     const pare_mapped *map;
     const pare_qtype *from, *to;
     pare_emit emit;
     char note[96];
     bool fallback;
-    bool encoded;                          /* map->src holds rows made by a calibrated method, in memory of the job */
-    bool pruned;                           /* to be, or after the run: was */
-    double sparsity;                       /* wanted */
-    uint64_t zeros;                        /* after the run: counted in the output */
+    bool encoded;            /* map->src holds rows made by a calibrated method, in memory of the job */
+    const float *importance; /* from a file: per column, one row of them for every importance_rows rows; or NULL */
+    size_t importance_rows;
+    const pare_qtype *was; /* remade: the source's format and bytes; or NULL */
+    uint64_t was_bytes;
+    const char *was_name; /* in the source, when map->src is gone */
+    bool pruned;          /* to be, or after the run: was */
+    double sparsity;      /* wanted */
+    uint64_t zeros;       /* after the run: counted in the output */
+    bool measured;        /* after the run: quality is filled */
+    pare_job_quality quality;
     int64_t rows, cols;                    /* of the work: a vector that is permuted counts as rows of 1 */
     const uint32_t *pick_rows, *pick_cols; /* a narrowed tensor: the source's rows and columns that stay; NULL = all */
     size_t out0, n_out;                    /* its tensors in the output */
@@ -57,7 +74,11 @@ struct pare_job {
     const pare_method *method;
     const char *calib; /* calibrated methods: the text, NULL = built in */
     int64_t calib_ctx, calib_windows;
-    pare_job_prune *prune; /* NULL: nothing is pruned */
+    pare_job_prune *prune;              /* NULL: nothing is pruned */
+    const char *imatrix, *save_imatrix; /* importance taken from a file; saved to one */
+    pare_imatrix_entry *seen;           /* to be saved; names and numbers in the arena */
+    size_t n_seen, cap_seen;
+    pare_journal *journal; /* of a calibrated method: where encoded rows are until the output is written */
     void **kept;           /* memory of encoded rows */
     size_t n_kept, cap_kept;
     uint64_t bytes_before;          /* narrowed: of all tensors of the source */
@@ -122,6 +143,13 @@ pare_status pare_row_work_run(pare_row_work *w, size_t row0, size_t n, void *dst
 
 /* Memory that lives as long as the job; NULL on failure. */
 void *pare_job_keep(pare_job *job, size_t bytes);
+
+/* True when rows are made by a walk over calibration data before they are written. */
+bool pare_job_walks(const pare_job *job);
+
+/* ---- api/job_imatrix.c ---- */
+pare_status pare_job_use_imatrix(pare_job *job, pare_diag *d);         /* job->imatrix into the tensors' importance */
+pare_status pare_job_imatrix_check(const pare_job *job, pare_diag *d); /* of the file to be saved, before the work */
 
 /* ---- api/stream.c ---- */
 pare_status pare_job_stream(pare_job *job, pare_writer *w, pare_diag *d);

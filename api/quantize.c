@@ -150,12 +150,26 @@ static pare_status unknown_method(const char *name, pare_diag *d) {
     return pare_fail(d, PARE_ERR_USAGE, NULL, "--method", "`%s` is no method; there are %s", name, list);
 }
 
+static pare_status check_imatrix(const pare_job *job, pare_diag *d) {
+    if (job->imatrix && job->method != &pare_method_search)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--imatrix",
+                         "it serves --method search; %s needs more of the inputs than their mean square",
+                         job->method->name);
+    if (job->imatrix && job->calib)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--imatrix", "it takes the place of --calib; give one of them");
+    if (job->save_imatrix && !pare_job_walks(job))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--save-imatrix",
+                         "only methods that run the model have one to save: --method search or gptq, no --imatrix");
+    return pare_job_imatrix_check(job, d);
+}
+
 pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_diag *d) {
     if (!o->to)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--to",
                          "name a mix (q4_k_m), a grid (int8, int4:g32) or a float type (f16)");
-    job->method = pare_method_by_name(o->method ? o->method : "rtn");
+    job->method = pare_method_by_name(o->method ? o->method : o->imatrix ? "search" : "rtn");
     if (!job->method) return unknown_method(o->method, d);
+    PARE_TRY(check_imatrix(job, d));
     pare_plan_tensor *p = pare_calloc(job->n + 1, sizeof *p);
     if (!p) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the plan");
     pare_status s = make_plan(job, o, p, d);
@@ -167,6 +181,7 @@ pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_d
         s = allowed(job, o, t, d);
     }
     pare_free(p);
+    if (s == PARE_OK && job->imatrix) s = pare_job_use_imatrix(job, d);
     job->file_type = file_type_of(o->to);
     return s == PARE_OK ? pare_job_layout(job, d) : s;
 }

@@ -92,14 +92,24 @@ static bool half_range(const pare_qtype *q) { /* values or scales are f16 */
     return q == &pare_qtype_f16 || q->kind == PARE_QK_BLOCK;
 }
 
-static void encode(const pare_job_tensor *t, const float *v, size_t rows, uint8_t *dst, void *scratch) {
+/* Rows that begin with number row0; those of one expert share their importance. */
+static void encode_grid(const pare_job_tensor *t, const float *v, size_t row0, size_t rows, uint8_t *dst,
+                        void *scratch) {
+    size_t cols = (size_t)t->cols, stride = pare_row_bytes(t->to, cols), per = t->importance_rows;
+    for (size_t r = 0, n; r < rows; r += n) {
+        n = rows - r;
+        if (t->importance && n > per - (row0 + r) % per) n = per - (row0 + r) % per;
+        const float *importance = t->importance ? t->importance + (row0 + r) / per * cols : NULL;
+        pare_rtn_encode(t->to, v + r * cols, cols, importance, n, cols, dst + r * stride, stride, scratch);
+    }
+}
+
+static void encode(const pare_job_tensor *t, const float *v, size_t row0, size_t rows, uint8_t *dst, void *scratch) {
     size_t n = rows * (size_t)t->cols;
     if (t->to == &pare_qtype_f32) memcpy(dst, v, n * 4);
     else if (t->to == &pare_qtype_f16) pare_f32_to_f16_n(v, (uint16_t *)(void *)dst, n);
     else if (t->to == &pare_qtype_bf16) pare_f32_to_bf16_n(v, (uint16_t *)(void *)dst, n);
-    else
-        pare_rtn_encode(t->to, v, (size_t)t->cols, NULL, rows, (size_t)t->cols, dst,
-                        pare_row_bytes(t->to, (size_t)t->cols), scratch);
+    else encode_grid(t, v, row0, rows, dst, scratch);
 }
 
 static pare_status recode(pare_row_work *w, const uint8_t *src, size_t row0, size_t n, uint8_t *dst, pare_diag *d) {
@@ -117,7 +127,7 @@ static pare_status recode(pare_row_work *w, const uint8_t *src, size_t row0, siz
         size_t at =
             half ? pare_find_nonfinite(t->from, src + r * in, k * cols) : pare_find_beyond(w->values, k * cols, limit);
         if (at < k * cols) return bad_value(w, row0 + r, at, w->values[at], d);
-        encode(t, w->values, k, dst + r * out, w->rtn);
+        encode(t, w->values, row0 + r, k, dst + r * out, w->rtn);
     }
     return PARE_OK;
 }

@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define PAGE ((size_t)4096)
+
 typedef struct slot {
     int first, last; /* stage that makes it, last stage that reads it; first < 0: no cut value */
     size_t bytes;    /* of one batch, a multiple of 64 */
@@ -104,23 +106,38 @@ static pare_status in_file(slot *s, size_t bytes, pare_diag *d) {
     return PARE_OK;
 }
 
-pare_status pare_cuts_begin(pare_cuts *c, int stage, pare_diag *d) {
-    for (size_t v = 0; v < c->g->n_values; v++) {
-        slot *s = &c->slots[v];
-        if (s->first != stage || s->data) continue;
-        size_t bytes = s->bytes * c->batches;
-        if (c->held + bytes > c->budget) PARE_TRY(in_file(s, bytes, d));
-        else if (!(s->data = pare_malloc_aligned(bytes)))
-            return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for %zu bytes of activations", bytes);
-        else c->held += bytes;
-    }
+static pare_status make_room(pare_cuts *c, slot *s, pare_diag *d) {
+    size_t bytes = s->bytes * c->batches;
+    if (c->held + bytes > c->budget) return in_file(s, bytes, d);
+    if (!(s->data = pare_malloc_aligned(bytes)))
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for %zu bytes of activations", bytes);
+    c->held += bytes;
     return PARE_OK;
+}
+
+pare_status pare_cuts_begin(pare_cuts *c, int stage, pare_diag *d) {
+    for (size_t v = 0; v < c->g->n_values; v++)
+        if (c->slots[v].first == stage && !c->slots[v].data) PARE_TRY(make_room(c, &c->slots[v], d));
+    return PARE_OK;
+}
+
+pare_status pare_cuts_keep(pare_cuts *c, pare_value v, pare_diag *d) {
+    return c->slots[v].data ? PARE_OK : make_room(c, &c->slots[v], d);
+}
+
+void pare_cuts_release(const pare_cuts *c, size_t batch) {
+    for (size_t v = 0; v < c->g->n_values; v++) {
+        const slot *s = &c->slots[v];
+        if (!s->mapped) continue;
+        size_t a = (batch * s->bytes + PAGE - 1) / PAGE * PAGE, b = (batch + 1) * s->bytes / PAGE * PAGE;
+        if (b > a) madvise(s->data + a, b - a, MADV_DONTNEED); /* a shared mapping: the file keeps the bytes */
+    }
 }
 
 int pare_cuts_bind(const pare_cuts *c, int stage, size_t batch, pare_binding *b, int n) {
     for (size_t v = 0; v < c->g->n_values; v++) {
         const slot *s = &c->slots[v];
-        if (s->data && s->first <= stage && s->last >= stage)
+        if (s->data && s->first >= 0 && s->first <= stage && s->last >= stage)
             b[n++] = (pare_binding){(pare_value)v, s->data + batch * s->bytes};
     }
     return n;

@@ -23,6 +23,10 @@ int pare_cuts_most(const pare_cuts *c);      /* bindings that pare_cuts_bind may
 void pare_cuts_end(pare_cuts *c, int stage); /* frees what no later stage reads */
 /* Where value v of a batch lies, NULL when it is no cut value or not there. */
 const float *pare_cuts_at(const pare_cuts *c, pare_value v, size_t batch);
+/* Values that do not cross stages may be kept too, until the end of the stage that makes them: room for value v of
+ * every batch, filled by the caller at pare_cuts_at. Nothing happens when it is there already. */
+pare_status pare_cuts_keep(pare_cuts *c, pare_value v, pare_diag *d);
+void pare_cuts_release(const pare_cuts *c, size_t batch); /* not used again soon: what lies in files leaves memory */
 size_t pare_cuts_elems(const pare_cuts *c, pare_value v); /* of one batch */
 
 #endif

@@ -165,3 +165,29 @@ pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const f
     pare_free(t);
     return PARE_OK;
 }
+
+pare_status pare_quadratic_form(size_t rows, size_t n, const float *e, const float *h, double *out, pare_diag *d) {
+    size_t most = n < PANEL ? n : PANEL;
+    float *panel = pare_malloc(n * most * sizeof *panel), *t = pare_malloc(rows * most * sizeof *t);
+    *out = 0;
+    for (size_t p = 0; panel && t && p < n;
+         p += PANEL) { /* e H e^T = 2 e L e^T, L the lower triangle, diagonal halved */
+        size_t w = n - p < PANEL ? n - p : PANEL, below = n - p;
+        for (size_t i = 0; i < below; i++)
+            for (size_t j = 0; j < w; j++)
+                panel[i * w + j] = i < j ? 0 : h[(p + i) * n + p + j] * (i == j ? 0.5f : 1.0f);
+        pare_sgemm(false, false, (int64_t)rows, (int64_t)w, (int64_t)below, 1.0f, e + p, (int64_t)n, panel, (int64_t)w,
+                   0.0f, t, (int64_t)w);
+        for (size_t r = 0; r < rows; r++) {
+            double sum = 0;
+            for (size_t j = 0; j < w; j++) sum += (double)t[r * w + j] * e[r * n + p + j];
+            *out += 2 * sum;
+        }
+    }
+    bool ok = panel && t;
+    pare_free(panel);
+    pare_free(t);
+    return ok ? PARE_OK
+              : pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for the error of %zu x %zu weights", rows,
+                          n);
+}

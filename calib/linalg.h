@@ -29,4 +29,8 @@ pare_status pare_inverse_factor(size_t n, const float *h, double damping, float 
 pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const float *c, const float *r, const float *u,
                                   float scale, float *target, pare_diag *d);
 
+/* tr(e H e^T), e [rows, n], H from its lower triangle h: the squared error that weights wrong by e make in the outputs,
+ * summed over all tokens. flops: rows n^2. fails: PARE_ERR_NOMEM */
+pare_status pare_quadratic_form(size_t rows, size_t n, const float *e, const float *h, double *out, pare_diag *d);
+
 #endif

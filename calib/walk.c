@@ -10,22 +10,26 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct seen { /* what the hook keeps of one run */
-    pare_value x, r;
-    float *x_data, *r_data; /* copies; NULL = not wanted */
-    const pare_graph *g;
-    const char *bad; /* a node with NaN or Inf */
-} seen;
-
 typedef struct walk {
     const pare_walk_opts *o;
     pare_linears lin;
     pare_cuts *cuts[2];
     pare_binding *bind;
     pare_stats stats, held;
-    float *x[2], *r[2], *diff;
+    float *x, *r, *diff; /* of the reduced model's run of one batch */
+    bool both, *wants;   /* the original runs too; per linear that begins a group: statistics are needed */
+    int last;            /* stages behind it need not run */
     size_t done, steps;
 } walk;
+
+typedef struct seen { /* what the hook does in one run */
+    walk *w;
+    int stage;
+    size_t batch;
+    const pare_linear *l; /* reduced model: the group whose input and stream go to w->x and w->r; NULL: original, all */
+    const pare_graph *g;
+    const char *bad; /* a node with NaN or Inf */
+} seen;
 
 static bool finite_all(const float *x, size_t n) {
     float s = 0; /* NaN and Inf stay: 0 * Inf is NaN */
@@ -35,12 +39,18 @@ static bool finite_all(const float *x, size_t n) {
 
 static bool hook(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out) {
     seen *s = ctx;
+    walk *w = s->w;
     pare_value v = s->g->nodes[node].out[0];
-    size_t n = (size_t)pare_tensor_elems(out);
-    if (v != s->x && v != s->r) return false;
-    if (!finite_all(out->data, n)) s->bad = name;
-    if (v == s->x && s->x_data) memcpy(s->x_data, out->data, n * sizeof(float));
-    if (v == s->r && s->r_data) memcpy(s->r_data, out->data, n * sizeof(float));
+    size_t bytes = (size_t)pare_tensor_elems(out) * sizeof(float);
+    bool wanted = s->l && (v == s->l->input || (w->stats.r && v == s->l->residual));
+    for (size_t i = 0; !s->l && !wanted && i < w->lin.n; i++)
+        wanted = w->lin.v[i].stage == s->stage && (w->lin.v[i].input == v || w->lin.v[i].residual == v);
+    if (!wanted) return false;
+    if (!finite_all(out->data, bytes / sizeof(float))) s->bad = name;
+    if (s->l && v == s->l->input) memcpy(w->x, out->data, bytes);
+    if (s->l && v == s->l->residual && w->r) memcpy(w->r, out->data, bytes);
+    float *kept = s->l ? NULL : (float *)pare_cuts_at(w->cuts[0], v, s->batch);
+    if (kept && kept != out->data) memcpy(kept, out->data, bytes);
     return false;
 }
 
@@ -48,30 +58,39 @@ static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for statistics");
 }
 
-/* One batch of one stage on one side; x and r (may be absent) are kept in w->x[side], w->r[side]. */
-static pare_status run(walk *w, int side, int stage, size_t batch, const pare_linear *l, pare_diag *d) {
+/* One batch of one stage on one side, nodes up to `last` (-1: all), seen by k. */
+static pare_status run(walk *w, int side, int last, seen *k, pare_diag *d) {
     const pare_walk_side *s = &w->o->side[side];
-    seen k = {PARE_NO_VALUE, PARE_NO_VALUE, NULL, NULL, s->g, NULL};
-    if (l) k.x = l->input, k.x_data = w->x[side];
-    if (l && w->stats.r) k.r = l->residual, k.r_data = w->r[side];
-    int n = s->bind(s->ctx, batch, w->bind);
-    n = pare_cuts_bind(w->cuts[side], stage, batch, w->bind, n);
-    pare_exec_set_hook(s->e, l ? hook : NULL, &k);
-    pare_status st = pare_exec_run(s->e, stage, w->bind, n, d);
+    int n = s->bind(s->ctx, k->batch, w->bind);
+    n = pare_cuts_bind(w->cuts[side], k->stage, k->batch, w->bind, n);
+    bool look = k->l || side == 0;
+    pare_exec_set_hook(s->e, look ? hook : NULL, k);
+    pare_status st = pare_exec_run_to(s->e, k->stage, last, w->bind, n, d);
     pare_exec_set_hook(s->e, NULL, NULL);
     PARE_TRY(st);
-    if (k.bad)
-        return pare_fail(d, PARE_ERR_INPUT, NULL, k.bad,
-                         "NaN or infinite activations in the %s model on the calibration data",
-                         side ? "reduced" : "original");
-    if (!l) return PARE_OK;
-    /* what an earlier stage made is a cut value, not seen by the hook */
-    const float *x = pare_cuts_at(w->cuts[side], l->input, batch),
-                *r = k.r >= 0 ? pare_cuts_at(w->cuts[side], l->residual, batch) : NULL;
-    if (x && s->g->nodes[s->g->values[l->input].node].stage < stage)
-        memcpy(w->x[side], x, w->o->tokens_per_batch * w->stats.n * sizeof *x);
-    if (r && s->g->nodes[s->g->values[l->residual].node].stage < stage)
-        memcpy(w->r[side], r, w->o->tokens_per_batch * w->stats.r_rows * sizeof *r);
+    return k->bad ? pare_fail(d, PARE_ERR_INPUT, NULL, k->bad,
+                              "NaN or infinite activations in the %s model on the calibration data",
+                              side ? "reduced" : "original")
+                  : PARE_OK;
+}
+
+/* The node that makes v in this stage, -1 when an earlier one (or nothing) does. */
+static int made_in(const pare_graph *g, pare_value v, int stage) {
+    if (v < 0 || g->values[v].kind != PARE_VALUE_NODE) return -1;
+    int node = g->values[v].node;
+    return g->nodes[node].stage == stage ? node : -1;
+}
+
+/* The reduced model's input and stream of a group, for one batch, into w->x and w->r. */
+static pare_status run_group(walk *w, int stage, size_t batch, const pare_linear *l, pare_diag *d) {
+    const pare_graph *g = w->o->side[1].g;
+    int x = made_in(g, l->input, stage), r = w->stats.r ? made_in(g, l->residual, stage) : -1;
+    seen k = {w, stage, batch, l, g, NULL};
+    if (x >= 0 || r >= 0) PARE_TRY(run(w, 1, x > r ? x : r, &k, d));
+    size_t t = w->o->tokens_per_batch; /* what an earlier stage made is a cut value, not seen by the hook */
+    if (x < 0) memcpy(w->x, pare_cuts_at(w->cuts[1], l->input, batch), t * w->stats.n * sizeof(float));
+    if (w->stats.r && r < 0)
+        memcpy(w->r, pare_cuts_at(w->cuts[1], l->residual, batch), t * w->stats.r_rows * sizeof(float));
     return PARE_OK;
 }
 
@@ -79,63 +98,75 @@ static void subtract(const float *a, const float *b, size_t n, float *out) {
     for (size_t i = 0; i < n; i++) out[i] = a[i] - b[i];
 }
 
-static void add_tokens(walk *w, pare_stats *s, size_t first, size_t t) {
-    const float *x = w->x[1] + first * s->n;
+/* Adds tokens first .. first+t of a batch: x, r of the reduced model, xf, rf of the original (those of what is summed).
+ */
+static void add_tokens(walk *w, pare_stats *s, const float *xf, const float *rf, size_t first, size_t t) {
+    const float *x = w->x + first * s->n;
     pare_gram_add(s->n, t, x, s->h);
     if (s->c) {
-        subtract(w->x[0] + first * s->n, x, t * s->n, w->diff);
+        subtract(xf + first * s->n, x, t * s->n, w->diff);
         pare_cross_add(s->n, s->n, t, w->diff, x, s->c);
     }
     if (s->r) {
-        subtract(w->r[0] + first * s->r_rows, w->r[1] + first * s->r_rows, t * s->r_rows, w->diff);
+        subtract(rf + first * s->r_rows, w->r + first * s->r_rows, t * s->r_rows, w->diff);
         pare_cross_add(s->r_rows, s->n, t, w->diff, x, s->r);
     }
+    for (size_t i = 0; s->f2 && i < t; i++)
+        for (size_t j = 0; j < s->n; j++) s->f2[j] += (double)xf[(first + i) * s->n + j] * xf[(first + i) * s->n + j];
     s->tokens += t;
 }
 
-static void add_batch(walk *w) {
+static void add_batch(walk *w, size_t batch, const pare_linear *l) {
     size_t all = w->o->tokens_per_batch, held = w->stats.held ? all / 4 : 0;
-    add_tokens(w, &w->stats, 0, all - held);
-    if (held) add_tokens(w, w->stats.held, all - held, held);
+    const float *xf = w->both ? pare_cuts_at(w->cuts[0], l->input, batch) : NULL;
+    const float *rf = w->stats.r ? pare_cuts_at(w->cuts[0], l->residual, batch) : NULL;
+    add_tokens(w, &w->stats, xf, rf, 0, all - held);
+    if (held) add_tokens(w, w->stats.held, xf, rf, all - held, held);
+}
+
+static void free_buffers(walk *w) {
+    pare_free(w->x);
+    pare_free(w->r);
+    pare_free(w->diff);
+    w->x = w->r = w->diff = NULL;
 }
 
 static void free_sums(pare_stats *s) {
-    void *all[] = {s->h, s->c, s->r};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
+    pare_free(s->h);
+    pare_free(s->c);
+    pare_free(s->r);
+    pare_free(s->f2);
     *s = (pare_stats){0};
 }
 
 static void free_stats(walk *w) {
-    void *all[] = {w->x[0], w->x[1], w->r[0], w->r[1], w->diff};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
     free_sums(&w->stats);
     free_sums(&w->held);
-    w->x[0] = w->x[1] = w->r[0] = w->r[1] = w->diff = NULL;
 }
 
-static bool make_sums(pare_stats *s, size_t n, bool cross, size_t r_rows) {
+static bool make_sums(pare_stats *s, size_t n, unsigned want, size_t r_rows) {
     *s = (pare_stats){.n = n, .r_rows = r_rows};
     s->h = pare_calloc(n * n, sizeof(float));
-    if (cross) s->c = pare_calloc(n * n, sizeof(float));
+    if (want & PARE_STATS_CROSS) s->c = pare_calloc(n * n, sizeof(float));
     if (r_rows) s->r = pare_calloc(r_rows * n, sizeof(float));
-    return s->h && (!cross || s->c) && (!r_rows || s->r);
+    if (want & PARE_STATS_ORIGINAL) s->f2 = pare_calloc(n, sizeof(double));
+    return s->h && (!(want & PARE_STATS_CROSS) || s->c) && (!r_rows || s->r) &&
+           (!(want & PARE_STATS_ORIGINAL) || s->f2);
 }
 
 static pare_status make_stats(walk *w, const pare_linear *l, pare_diag *d) {
     size_t n = (size_t)l->cols, t = w->o->tokens_per_batch, rows = (size_t)l->rows;
-    bool cross = w->o->want & PARE_STATS_CROSS, residual = (w->o->want & PARE_STATS_RESIDUAL) && l->residual >= 0;
-    bool ok = make_sums(&w->stats, n, cross, residual ? rows : 0);
-    if (w->o->want & PARE_STATS_HELD) {
-        ok &= make_sums(&w->held, n, cross, residual ? rows : 0);
+    unsigned want = w->o->want;
+    bool residual = (want & PARE_STATS_RESIDUAL) && l->residual >= 0;
+    bool ok = make_sums(&w->stats, n, want, residual ? rows : 0);
+    if (want & PARE_STATS_HELD) {
+        ok &= make_sums(&w->held, n, want, residual ? rows : 0);
         w->stats.held = &w->held;
     }
-    for (int k = 0; k < 2; k++) {
-        w->x[k] = pare_malloc(t * n * sizeof(float));
-        if (residual) w->r[k] = pare_malloc(t * rows * sizeof(float));
-        ok &= w->x[k] && (!residual || w->r[k]);
-    }
+    w->x = pare_malloc(t * n * sizeof(float));
+    if (residual) w->r = pare_malloc(t * rows * sizeof(float));
     w->diff = pare_malloc(t * (n > rows ? n : rows) * sizeof(float));
-    return ok && w->diff ? PARE_OK : no_memory(d);
+    return ok && w->x && w->diff && (!residual || w->r) ? PARE_OK : no_memory(d);
 }
 
 static void report(walk *w, const char *what) {
@@ -145,63 +176,109 @@ static void report(walk *w, const char *what) {
 
 static pare_status one_group(walk *w, int stage, const pare_linear *l, size_t n, pare_diag *d) {
     pare_status s = make_stats(w, l, d);
-    bool both = w->stats.c || w->stats.r;
     for (size_t b = 0; s == PARE_OK && b < w->o->batches; b++) {
-        if (both) s = run(w, 0, stage, b, l, d);
-        if (s == PARE_OK) s = run(w, 1, stage, b, l, d);
-        if (s == PARE_OK) add_batch(w);
+        s = run_group(w, stage, b, l, d);
+        if (s == PARE_OK) add_batch(w, b, l);
+        for (int k = 0; k < 2; k++)
+            if (w->cuts[k]) pare_cuts_release(w->cuts[k], b);
         report(w, l->name);
     }
-    for (int k = 0; k < 2; k++) { /* not needed while the caller solves */
-        pare_free(w->x[k]);
-        pare_free(w->r[k]);
-        w->x[k] = w->r[k] = NULL;
-    }
-    pare_free(w->diff);
-    w->diff = NULL;
+    free_buffers(w); /* not needed while the caller solves */
     if (s == PARE_OK) s = w->o->group(w->o->ctx, l, n, &w->stats, d);
     free_stats(w);
     return s;
 }
 
-static pare_status one_stage(walk *w, int stage, pare_diag *d) {
-    for (int k = 0; k < 2; k++) PARE_TRY(pare_cuts_begin(w->cuts[k], stage, d));
-    for (size_t i = 0; i < w->lin.n;) {
+static size_t group_size(const walk *w, size_t i) {
+    size_t n = 1;
+    const pare_linear *l = &w->lin.v[i];
+    while (i + n < w->lin.n && l[n].stage == l->stage && l[n].group == l->group) n++;
+    return n;
+}
+
+/* Room for what the groups of a stage want of the original; the last node that makes any of it. */
+static pare_status keep(walk *w, int stage, int *last, pare_diag *d) {
+    for (size_t i = 0; i < w->lin.n; i++) {
         const pare_linear *l = &w->lin.v[i];
-        size_t n = 1;
-        while (i + n < w->lin.n && w->lin.v[i + n].stage == l->stage && w->lin.v[i + n].group == l->group) n++;
-        i += n;
         if (l->stage != stage) continue;
-        if (!w->o->wants || w->o->wants(w->o->ctx, l, n)) PARE_TRY(one_group(w, stage, l, n, d));
-        else w->done += w->o->batches;
+        const pare_value v[2] = {l->input, w->o->want & PARE_STATS_RESIDUAL ? l->residual : PARE_NO_VALUE};
+        for (int k = 0; k < 2; k++) {
+            if (v[k] < 0) continue;
+            int node = made_in(w->o->side[0].g, v[k], stage);
+            if (node > *last) *last = node;
+            PARE_TRY(pare_cuts_keep(w->cuts[0], v[k], d));
+        }
     }
-    for (size_t b = 0; b < w->o->batches; b++) { /* and on to the next stage */
-        for (int k = 0; k < 2; k++) PARE_TRY(run(w, k, stage, b, NULL, d));
+    return PARE_OK;
+}
+
+/* A stage of one side for all batches: what it hands on and, of the original, what groups will want. */
+static pare_status pass(walk *w, int side, int stage, bool wanted, pare_diag *d) {
+    pare_cuts *cuts = w->cuts[side];
+    int last = -1;
+    if (side == 0 && wanted) PARE_TRY(keep(w, stage, &last, d));
+    if (stage < w->last) last = -1; /* all of it */
+    else if (last < 0) return PARE_OK;
+    for (size_t b = 0; b < w->o->batches; b++) {
+        seen k = {w, stage, b, NULL, w->o->side[side].g, NULL};
+        PARE_TRY(run(w, side, last, &k, d));
+        pare_cuts_release(cuts, b);
         report(w, pare_graph_stage_name(w->o->side[1].g, stage));
     }
-    for (int k = 0; k < 2; k++) pare_cuts_end(w->cuts[k], stage);
     return PARE_OK;
+}
+
+static pare_status one_stage(walk *w, int stage, pare_diag *d) {
+    const pare_walk_opts *o = w->o;
+    bool wanted = false;
+    for (int k = 0; k < 2; k++)
+        if (w->cuts[k]) PARE_TRY(pare_cuts_begin(w->cuts[k], stage, d));
+    for (size_t i = 0, n; i < w->lin.n; i += n) {
+        n = group_size(w, i);
+        if (w->lin.v[i].stage != stage) continue;
+        w->wants[i] = !o->wants || o->wants(o->ctx, &w->lin.v[i], n);
+        wanted |= w->wants[i];
+    }
+    if (w->both) PARE_TRY(pass(w, 0, stage, wanted, d));
+    for (size_t i = 0, n; i < w->lin.n; i += n) {
+        const pare_linear *l = &w->lin.v[i];
+        n = group_size(w, i);
+        if (l->stage != stage) continue;
+        if (w->wants[i]) PARE_TRY(one_group(w, stage, l, n, d));
+        else w->done += o->batches;
+    }
+    PARE_TRY(pass(w, 1, stage, false, d)); /* and on to the next stage */
+    for (int k = 0; k < 2; k++)
+        if (w->cuts[k]) pare_cuts_end(w->cuts[k], stage);
+    return PARE_OK;
+}
+
+static pare_status prepare(walk *w, pare_diag *d) {
+    const pare_walk_opts *o = w->o;
+    PARE_TRY(pare_linears_find(o->side[1].g, &w->lin, d));
+    w->both = o->want & (PARE_STATS_CROSS | PARE_STATS_RESIDUAL | PARE_STATS_ORIGINAL);
+    w->last = -1;
+    for (size_t i = 0; i < w->lin.n; i += group_size(w, i)) {
+        if (w->lin.v[i].stage > w->last) w->last = w->lin.v[i].stage;
+        w->steps++;
+    }
+    w->steps = (w->steps + (size_t)(w->last + 1) * (w->both ? 2 : 1)) * o->batches;
+    for (int k = w->both ? 0 : 1; k < 2; k++)
+        PARE_TRY(pare_cuts_open(o->side[k].g, o->sym[k], o->batches, w->both ? o->budget_bytes / 2 : o->budget_bytes,
+                                &w->cuts[k], d));
+    int most = o->side[0].most > o->side[1].most ? o->side[0].most : o->side[1].most;
+    w->bind = pare_calloc((size_t)(most + pare_cuts_most(w->cuts[1]) + 1), sizeof *w->bind);
+    w->wants = pare_calloc(w->lin.n + 1, sizeof *w->wants);
+    return w->bind && w->wants ? PARE_OK : no_memory(d);
 }
 
 pare_status pare_walk_run(const pare_walk_opts *o, pare_diag *d) {
     walk w = {.o = o};
-    pare_status s = pare_linears_find(o->side[1].g, &w.lin, d);
-    for (int k = 0; s == PARE_OK && k < 2; k++)
-        s = pare_cuts_open(o->side[k].g, o->sym[k], o->batches, o->budget_bytes / 2, &w.cuts[k], d);
-    int last = -1; /* stages after the last linear need not run */
-    for (size_t i = 0; i < w.lin.n; i++)
-        if (w.lin.v[i].stage > last) last = w.lin.v[i].stage;
-    for (size_t i = 0; i < w.lin.n; i++)
-        w.steps += i == 0 || w.lin.v[i].stage != w.lin.v[i - 1].stage || w.lin.v[i].group != w.lin.v[i - 1].group;
-    w.steps = (w.steps + (size_t)(last + 1)) * o->batches;
-    if (s == PARE_OK) {
-        int most = o->side[0].most > o->side[1].most ? o->side[0].most : o->side[1].most;
-        w.bind = pare_calloc((size_t)(most + pare_cuts_most(w.cuts[0]) + 1), sizeof *w.bind);
-        if (!w.bind) s = no_memory(d);
-    }
-    for (int stage = 0; s == PARE_OK && stage <= last; stage++) s = one_stage(&w, stage, d);
+    pare_status s = prepare(&w, d);
+    for (int stage = 0; s == PARE_OK && stage <= w.last; stage++) s = one_stage(&w, stage, d);
     for (int k = 0; k < 2; k++) pare_cuts_close(&w.cuts[k]);
     pare_linears_free(&w.lin);
     pare_free(w.bind);
+    pare_free(w.wants);
     return s;
 }

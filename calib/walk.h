@@ -3,7 +3,9 @@
  * The calibration walk: the original and the reduced model go through the stages together on the same data. In each
  * stage, group by group in the order of the forward pass, the statistics of the group's input are taken with everything
  * before it already reduced; then the caller decides about the group's weights, and the walk goes on with them.
- * Memory: the weights of one stage, the cut activations of all batches (calib/cuts.h), one group's statistics. */
+ * The original runs each stage once and what groups need of it is kept; the reduced model runs up to each group's
+ * input. Memory: the weights of one stage, the cut activations of all batches and what is kept of the original in one
+ * stage (calib/cuts.h), one group's statistics. */
 #ifndef PARE_CALIB_WALK_H
 #define PARE_CALIB_WALK_H
 
@@ -18,11 +20,12 @@ typedef struct pare_stats {
     float *r; /* [residual width, n]: sum (r_f - r_q) x_q^T, r the stream that the outputs are added to; NULL without
                  one */
     size_t r_rows;
+    double *f2;              /* [n]: sum of squares of x_f; NULL when not wanted */
     struct pare_stats *held; /* the same sums over the last quarter of every batch's tokens, which those above then
                                 leave out; NULL when not wanted */
 } pare_stats;
 
-enum { PARE_STATS_CROSS = 1, PARE_STATS_RESIDUAL = 2, PARE_STATS_HELD = 4 };
+enum { PARE_STATS_CROSS = 1, PARE_STATS_RESIDUAL = 2, PARE_STATS_ORIGINAL = 4 /* f2 */, PARE_STATS_HELD = 8 };
 
 typedef struct pare_walk_side {
     pare_graph *g;
@@ -38,11 +41,12 @@ typedef struct pare_walk_opts {
     int64_t sym[2][PARE_SYM_COUNT];
     size_t batches, tokens_per_batch;
     unsigned want;       /* PARE_STATS_... */
-    size_t budget_bytes; /* of activations in memory, both models together */
+    size_t budget_bytes; /* of activations in memory, both models together; the rest goes to files */
     /* Called for each group of linears (n of them, of the reduced graph). It may replace weights
      * (pare_exec_replace_weight on side[1]). */
     pare_status (*group)(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d);
-    /* Called when a group is reached: false = no statistics are needed (its weights are already what they will be). */
+    /* Called for each group before its stage runs: false = no statistics are needed, group is not called (the weights
+     * are what they will be, or become so in this call). */
     bool (*wants)(void *ctx, const pare_linear *l, size_t n);
     void (*progress)(void *ctx, const char *what, double share); /* may be NULL */
     void *ctx;

@@ -228,17 +228,27 @@ pare_status pare_exec_run_nodes(pare_exec *e, int first, int end, pare_diag *d) 
     return PARE_OK;
 }
 
-pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_bindings, pare_diag *d) {
+static pare_status run(pare_exec *e, int stage, int last, const pare_binding *b, int n_bindings, pare_diag *d) {
     if (!e->plan) return pare_fail(d, PARE_ERR_INTERNAL, NULL, NULL, "pare_exec_shape comes before pare_exec_run");
     PARE_TRY(bind(e, b, n_bindings, d));
     int first = 0, end = (int)e->g->n_nodes;
     if (stage >= 0) pare_graph_stage_range(e->g, stage, &first, &end);
-    pare_status s = e->be->host_memory ? pare_exec_run_nodes(e, first, end, d)
-                                       : pare_exec_run_recorded(e, stage, first, end, b, n_bindings, d);
+    bool whole = last < 0 || last + 1 >= end;
+    if (!whole) end = last + 1;
+    pare_status s = e->be->host_memory || !whole ? pare_exec_run_nodes(e, first, end, d)
+                                                 : pare_exec_run_recorded(e, stage, first, end, b, n_bindings, d);
     e->in_use = -1;
     pare_status done = e->be->sync(e->dev); /* after a failure, too: what is queued still uses memory */
     PARE_TRY(s);
     return done == PARE_OK ? done : pare_fail(d, done, NULL, e->be->name, "the device failed");
+}
+
+pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_bindings, pare_diag *d) {
+    return run(e, stage, -1, b, n_bindings, d);
+}
+
+pare_status pare_exec_run_to(pare_exec *e, int stage, int last, const pare_binding *b, int n_bindings, pare_diag *d) {
+    return run(e, stage, last, b, n_bindings, d);
 }
 
 const pare_tensor *pare_exec_value(pare_exec *e, pare_value v) {

@@ -45,6 +45,8 @@ pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], par
 int pare_exec_stages(const pare_exec *e);
 /* Runs one stage, or all with stage -1. Inputs and states used there must be bound. */
 pare_status pare_exec_run(pare_exec *e, int stage, const pare_binding *b, int n_bindings, pare_diag *d);
+/* The nodes of a stage up to and including `last`: what a hook wants to see of them, when nothing behind it matters. */
+pare_status pare_exec_run_to(pare_exec *e, int stage, int last, const pare_binding *b, int n_bindings, pare_diag *d);
 /* A graph output (or cut value of the last stage run) as a tensor in host memory; data valid until the next run or
  * shape. NULL when v is neither. */
 const pare_tensor *pare_exec_value(pare_exec *e, pare_value v);

@@ -10,14 +10,18 @@
 #include "core/alloc.h"
 #include "core/status.h"
 
+#include <string.h>
+
 static pare_status encode(const pare_method_layer *l, pare_diag *d) {
-    float *target = pare_malloc(l->rows * l->n * sizeof *target);
-    if (!target) return pare_fail(d, PARE_ERR_NOMEM, NULL, "gptq", "no memory for %zu x %zu weights", l->rows, l->n);
+    size_t bytes = l->rows * l->n * sizeof(float);
     const float *r = l->s->r && l->s->r_rows == l->rows ? l->s->r : NULL;
-    pare_status s = pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, 1.0f, target, d);
-    pare_sweep sweep = {.rows = l->rows, .n = l->n, .u = l->u, .type = l->type, .w = target, .out = l->out};
-    if (s == PARE_OK) s = pare_sweep_run(&sweep, d);
-    pare_free(target);
+    PARE_TRY(pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, 1.0f, l->target, d));
+    float *w = pare_malloc(bytes); /* the sweep works in place */
+    if (!w) return pare_fail(d, PARE_ERR_NOMEM, NULL, "gptq", "no memory for %zu x %zu weights", l->rows, l->n);
+    memcpy(w, l->target, bytes);
+    pare_sweep sweep = {.rows = l->rows, .n = l->n, .u = l->u, .type = l->type, .w = w, .out = l->out};
+    pare_status s = pare_sweep_run(&sweep, d);
+    pare_free(w);
     return s;
 }
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * pare verify: the table, the gates, the report files, the exit status. */
-#include "tools/cli.h"
+#include "tools/gate_opts.h"
 #include "tools/verify_show.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,28 +20,7 @@ static const char examples[] =
     "--act says so: `none` measures the weights alone, `int8-block` what llama.cpp computes, `int8-token` what W8A8 "
     "engines do.\n";
 
-enum { N_NAMED = 11 };
-static double limit[N_NAMED];
-static const struct {
-    const char *name, *key;
-    bool upper;
-    const char *help;
-} named[N_NAMED] = {
-    {"--max-kl", "kl_mean", true, "language models: mean KL divergence, nats"},
-    {"--max-kl99", "kl_p99", true, "its 99 % percentile"},
-    {"--min-top1", "top1", false, "share of positions with the same most likely token (0..1)"},
-    {"--max-ppl", "ppl", true, "perplexity of the reduced model"},
-    {"--max-ppl-ratio", "ppl_ratio", true, "perplexity, reduced / original"},
-    {"--min-cosine", "cosine_mean", false, "mean cosine (embeddings; logits; tensors)"},
-    {"--min-spearman", "spearman", false, "encoders: rank correlation with the scores of the pairs"},
-    {"--min-overlap", "overlap", false, "encoders: share of the same nearest sentences"},
-    {"--min-sqnr", "sqnr", false, "signal to quantization noise, dB (output; weights)"},
-    {"--max-error", "max_error", true, "weights: largest difference"},
-    {"--min-parity", "parity", false, "two devices: SQNR of the second one's output against the first one's, dB"},
-};
-
 static pare_verify_opts opts;
-static pare_cli_list gate_list;
 static const char *junit, *html;
 
 static int parse(int argc, char **argv, const char **pos) {
@@ -57,7 +35,6 @@ static int parse(int argc, char **argv, const char **pos) {
         {"--layers", 0, 'f', &opts.layers, NULL, "also compare node by node; with two devices also device by device"},
         {"--weights", 0, 'f', &opts.weights, NULL, "compare weights instead of running"},
         {"--top-k", 0, 'i', &opts.top_k, "K", "encoders: neighbours for the overlap (10)"},
-        {"--gate", 0, 'S', &gate_list, "KEY<=X", "a gate on any metric (also KEY>=X), repeatable"},
         {"--baseline", 0, 's', &opts.baseline, "OLD.json",
          "every metric with a direction must not be worse than in OLD.json"},
         {"--tolerance", 0, 'd', &opts.tolerance, "T", "by more than this share (0)"},
@@ -67,11 +44,8 @@ static int parse(int argc, char **argv, const char **pos) {
     };
     size_t n = 0;
     while (o[n].name) n++;
-    for (int i = 0; i < N_NAMED; i++) {
-        limit[i] = NAN;
-        o[n++] = (pare_cli_opt){named[i].name, 0, 'd', &limit[i], "X", named[i].help};
-    }
-    return pare_cli_parse(argc, argv, usage, examples, o, n, pos, 2);
+    pare_gate_opts_add(o + n);
+    return pare_cli_parse(argc, argv, usage, examples, o, n + PARE_GATE_OPTS, pos, 2);
 }
 
 static int bad_usage(const char *fmt, const char *arg) {
@@ -79,39 +53,6 @@ static int bad_usage(const char *fmt, const char *arg) {
     fprintf(stderr, fmt, arg);
     fprintf(stderr, "; `pare verify --help` has the options\n");
     return 2;
-}
-
-static pare_gate *gates; /* the named ones that were set, then those of --gate, whose keys are copies */
-static size_t n_named, n_gates;
-
-static int add_gate(const char *text) { /* KEY<=X */
-    const char *at = strpbrk(text, "<>");
-    if (!at || at == text || at[1] != '=' || !at[2]) return bad_usage("--gate wants KEY<=X or KEY>=X, not `%s`", text);
-    char *end;
-    double x = strtod(at + 2, &end);
-    if (*end || !isfinite(x)) return bad_usage("--gate: the limit in `%s` is not a number", text);
-    char *key = strndup(text, (size_t)(at - text));
-    if (!key) return bad_usage("no memory%s", "");
-    gates[n_gates++] = (pare_gate){text, key, *at == '<', x};
-    return 0;
-}
-
-static int make_gates(void) { /* an exit status, 0 = fine */
-    gates = calloc(N_NAMED + gate_list.n, sizeof *gates);
-    if (!gates) return bad_usage("no memory%s", "");
-    for (int i = 0; i < N_NAMED; i++)
-        if (!isnan(limit[i])) gates[n_gates++] = (pare_gate){named[i].name + 2, named[i].key, named[i].upper, limit[i]};
-    n_named = n_gates;
-    int wrong = 0;
-    for (size_t i = 0; i < gate_list.n && !wrong; i++) wrong = add_gate(gate_list.v[i]);
-    opts.gates = gates, opts.n_gates = n_gates;
-    return wrong;
-}
-
-static void free_gates(void) {
-    for (size_t i = n_named; i < n_gates; i++) free((char *)gates[i].key);
-    free(gates);
-    free(gate_list.v);
 }
 
 /* Before an hour of work: the folder of a report must be there. Returns an exit status, 0 = fine. */
@@ -163,9 +104,9 @@ int pare_cmd_verify(int argc, char **argv) {
     int n = parse(argc, argv, pos), code = n == -2 ? 0 : 2;
     if (n >= 0 && n != 2) bad_usage("two models are needed, the original and the reduced one%s", "");
     if (n == 2) {
-        code = make_gates();
+        code = pare_gate_opts_make("verify", &opts);
         if (!code) code = compare(pos[0], pos[1]);
     }
-    free_gates();
+    pare_gate_opts_free();
     return code;
 }

@@ -3,7 +3,10 @@
  * The plan as a person and a program read it. */
 #include "tools/job_show.h"
 
+#include "tools/verify_show.h"
+
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -66,6 +69,38 @@ static void print_zeros(const pare_job *job) {
            "them.\n");
 }
 
+static double bits(const pare_job_row *r) {
+    double n = 1;
+    for (int k = 0; k < r->ndim; k++) n *= (double)r->shape[k];
+    return n > 0 ? 8.0 * (double)r->bytes_out / n : 0;
+}
+
+static double gain(const pare_job_row *r) { return r->output_error > 0 ? r->rtn_output_error / r->output_error : 0; }
+
+/* What the method made of every matrix: relative squared errors, and how many times rounding to nearest errs as much.
+ */
+static void print_errors(const pare_job *job) {
+    static const char *const head[] = {"tensor", "grid", "bits", "weight error", "output error", "rtn / this"};
+    pare_cli_table *t = pare_cli_table_new("llrrrr", head);
+    double sum = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < pare_job_count(job); i++) {
+        pare_job_row r = pare_job_at(job, i);
+        if (!r.measured) continue;
+        char cell[4][32];
+        snprintf(cell[0], sizeof cell[0], "%.2f", bits(&r));
+        snprintf(cell[1], sizeof cell[1], "%.3g", r.weight_error);
+        snprintf(cell[2], sizeof cell[2], "%.3g", r.output_error);
+        snprintf(cell[3], sizeof cell[3], "%.2f", gain(&r));
+        const char *cells[] = {r.name, r.to, cell[0], cell[1], cell[2], cell[3]};
+        pare_cli_table_row(t, cells);
+        if (gain(&r) > 0) sum += log(gain(&r)), n++;
+    }
+    if (n) pare_cli_table_print(&t);
+    if (n)
+        printf("output error of rounding to nearest: %.2f times this one's (geometric mean)\n", exp(sum / (double)n));
+}
+
 static json_t *as_json(const pare_job *job, const char *model, const char *out, double seconds) {
     pare_job_totals s = pare_job_sum(job);
     json_t *rows = json_array(), *dropped = json_array();
@@ -81,6 +116,12 @@ static json_t *as_json(const pare_job *job, const char *model, const char *out, 
             json_object_set_new(row, "sparsity", json_real(r.sparsity));
             json_object_set_new(row, "weights", json_integer((json_int_t)r.elems));
             if (seconds >= 0) json_object_set_new(row, "zeros", json_integer((json_int_t)r.zeros));
+        }
+        if (row && r.measured) {
+            json_object_set_new(row, "bits", json_real(bits(&r)));
+            json_object_set_new(row, "weight_error", json_real(r.weight_error));
+            json_object_set_new(row, "output_error", json_real(r.output_error));
+            json_object_set_new(row, "rtn_output_error", json_real(r.rtn_output_error));
         }
         json_array_append_new(rows, row);
     }
@@ -107,10 +148,16 @@ static json_t *as_json(const pare_job *job, const char *model, const char *out, 
     return j;
 }
 
-static int write_json(const pare_job *job, const char *model, const char *out, double seconds) {
+static int write_json(const pare_job *job, const char *model, const char *out, double seconds,
+                      pare_verify_report *verified) {
     const char *path = pare_cli_json();
     if (!path) return 0;
     json_t *j = as_json(job, model, out, seconds);
+    const char *text;
+    size_t n;
+    pare_diag d = {0};
+    if (j && verified && pare_verify_render(verified, PARE_VERIFY_JSON, &text, &n, &d) == PARE_OK)
+        json_object_set_new(j, "verify", json_loadb(text, n, 0, NULL));
     bool to_stdout = strcmp(path, "-") == 0;
     int bad = !j || (to_stdout ? json_dumpf(j, stdout, JSON_INDENT(1)) : json_dump_file(j, path, JSON_INDENT(1)));
     if (to_stdout) printf("\n");
@@ -125,29 +172,47 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_run) {
+/* Runs the job and says so; an exit status. */
+static int run(pare_job *job, const char *out, bool table, double *seconds) {
+    pare_diag d = {0};
+    double start = now();
+    pare_status s = pare_job_run(job, &d);
+    *seconds = now() - start;
+    if (s != PARE_OK) return pare_cli_fail(s, &d);
+    if (!table || pare_cli_quiet()) return 0;
+    print_errors(job);
+    print_zeros(job);
+    pare_job_totals t = pare_job_sum(job);
+    if (!t.pruned && *t.ran) printf("%s\n", t.ran);
+    printf("wrote %s in %.2f s (work %.2f, reading back %.2f, disk %.2f)\n", out, *seconds, t.work_s, t.check_s,
+           t.sync_s);
+    fflush(stdout);
+    return 0;
+}
+
+int pare_cli_job_verified(pare_job **job, const char *model, const char *out, bool dry_run, const pare_verify_opts *v) {
     bool table = !pare_cli_json() || strcmp(pare_cli_json(), "-") != 0;
     if (table && (!pare_cli_quiet() || dry_run)) {
         print_plan(*job);
         print_sum(*job);
         fflush(stdout);
     }
-    double start = now(), seconds = -1;
-    int status = 0;
-    if (!dry_run) {
+    double seconds = -1;
+    int status = dry_run ? 0 : run(*job, out, table, &seconds), gates = 0;
+    pare_verify_report *verified = NULL;
+    if (status == 0 && v && !dry_run) {
         pare_diag d = {0};
-        pare_status s = pare_job_run(*job, &d);
-        seconds = now() - start;
+        pare_status s = pare_verify(model, out, v, &verified, &d);
         if (s != PARE_OK) status = pare_cli_fail(s, &d);
-        else if (table && !pare_cli_quiet()) {
-            pare_job_totals t = pare_job_sum(*job);
-            print_zeros(*job);
-            if (!t.pruned && *t.ran) printf("%s\n", t.ran);
-            printf("wrote %s in %.2f s (work %.2f, reading back %.2f, disk %.2f)\n", out, seconds, t.work_s, t.check_s,
-                   t.sync_s);
-        }
+        else if (table) pare_show_report(verified);
+        if (verified && verified->n_failed) gates = pare_exit_status(PARE_ERR_GATE);
     }
-    if (status == 0) status = write_json(*job, model, out, seconds);
+    if (status == 0) status = write_json(*job, model, out, seconds, verified);
+    pare_verify_close(&verified);
     pare_job_close(job);
-    return status;
+    return status ? status : gates;
+}
+
+int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_run) {
+    return pare_cli_job_verified(job, model, out, dry_run, NULL);
 }

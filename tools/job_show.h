@@ -8,5 +8,7 @@
 
 /* Prints the plan; with dry_run that is all, else runs it. Closes the job. Returns the exit status. */
 int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_run);
+/* The same; then original and output are compared as `pare verify` does it, and a failed gate gives exit status 1. */
+int pare_cli_job_verified(pare_job **job, const char *model, const char *out, bool dry_run, const pare_verify_opts *v);
 
 #endif

@@ -147,10 +147,12 @@ typedef struct pare_job_opts {
     const char *method;               /* quantize: "rtn" (NULL) or "gptq" */
     const char *calib;                /* calibrated methods: a text; NULL = the one built in */
     int64_t calib_ctx, calib_windows; /* its windows: tokens each, how many; 0 = 512 and 128 */
-    bool pure;                        /* mixes: the base type for every matrix */
-    bool allow_requantize;            /* rounding what is already rounded is refused without this */
-    bool force;                       /* replace an existing output */
-    uint64_t max_shard_bytes;         /* 0 = one file */
+    const char *imatrix;              /* method "search": importance from a file of llama.cpp instead of a text */
+    const char *save_imatrix; /* calibrated methods: the original's inputs as such a file (.dat: the older format) */
+    bool pure;                /* mixes: the base type for every matrix */
+    bool allow_requantize;    /* rounding what is already rounded is refused without this */
+    bool force;               /* replace an existing output */
+    uint64_t max_shard_bytes; /* 0 = one file */
 } pare_job_opts;
 
 typedef struct pare_job_row {
@@ -159,8 +161,12 @@ typedef struct pare_job_row {
     const char *note;               /* reason of a choice or fallback; "" = nothing to say */
     bool quantized, fallback;       /* fallback: not what was asked for */
     bool pruned;
-    double sparsity;       /* pruned: the share that was asked for */
-    uint64_t zeros, elems; /* pruned, after the run: counted in the output; of the tensor */
+    double sparsity;         /* pruned: the share that was asked for */
+    uint64_t zeros, elems;   /* pruned, after the run: counted in the output; of the tensor */
+    bool measured;           /* calibrated methods, after the run: the errors below are known */
+    double weight_error;     /* squared and relative: of the weights against the original's */
+    double output_error;     /* of the outputs on the calibration data, against those of the weights aimed at */
+    double rtn_output_error; /* the same for weights rounded to nearest */
     int ndim;
     int64_t shape[PARE_MAX_DIMS];
     uint64_t bytes_in, bytes_out;

@@ -13,7 +13,7 @@ _pare() {
     --device) COMPREPLY=($(compgen -W "cpu cuda $([ "$cmd" = verify ] && echo cpu,cuda)" -- "$cur")) && return ;;
     --pattern) COMPREPLY=($(compgen -W "unstructured 2:4 4:8 block block:4x4 heads query-heads ffn hidden layers" -- "$cur")) && return ;;
     --scope) COMPREPLY=($(compgen -W "row layer global" -- "$cur")) && return ;;
-    --method) [ "$cmd" = prune ] && COMPREPLY=($(compgen -W "magnitude wanda sparsegpt activation influence angular" -- "$cur")) && return ;;
+    --method) COMPREPLY=($(compgen -W "$([ "$cmd" = prune ] && echo magnitude wanda sparsegpt activation influence angular || echo rtn search awq gptq)" -- "$cur")) && return ;;
     --format) COMPREPLY=($(compgen -W "gguf folder safetensors" -- "$cur")) && return ;;
     esac
     if [[ $cur == -* ]]; then
