@@ -273,9 +273,12 @@ static void through(pc_run *r, const char *kernel) {
             if (choose_m(r, &q)) pairs[n++] = (pair){q.qt, q.act};
         }
     if (!n && !r->list) printf("matrix kernel %s takes no product on this device\n", kernel);
-    size_t count = r->full || n < PAIRS ? n : PAIRS, first = n ? pare_rng_below(&r->rng, n) : 0;
+    size_t count = r->full || n < PAIRS ? n : PAIRS;
     for (size_t i = 0; i < count; i++) {
-        const pair *p = &pairs[(first + i * n / count) % n];
+        size_t k = i + pare_rng_below(&r->rng, n - i); /* any order: all of them, or as many */
+        pair swap = pairs[i];
+        const pair *p = &pairs[i];
+        pairs[i] = pairs[k], pairs[k] = swap;
         walk(r, p->qt, p->act, kernel, r->full ? COUNT(sizes_m) : 1);
         if (is_int8(p->act)) exact(r, p->qt, p->act, kernel, r->full ? COUNT(sizes_m) : 1);
         if (r->full ? i % 7 == 0 : i == count / 2) large(r, p->qt, p->act, kernel);
