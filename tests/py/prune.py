@@ -37,12 +37,12 @@ def must(*a):
     if r.returncode: sys.exit(f"pare prune {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
 
 
-# ---- the calibration windows: BOS takes the place of each window's first token ----
+# ---- the calibration windows: the text begins with BOS, and BOS takes the place of each window's first token ----
 CTX, WINDOWS = 128, 16
 cal = f"{out}/cal.txt"
 body = open(text, "rb").read()[:60000].decode(errors="ignore").encode()
 open(cal, "wb").write(body)
-raw = subprocess.run([tok_dump, src, "encode", "0"], input=struct.pack("<I", len(body)) + body, capture_output=True, check=True).stdout
+raw = subprocess.run([tok_dump, src, "encode", "1"], input=struct.pack("<I", len(body)) + body, capture_output=True, check=True).stdout
 ids = np.frombuffer(raw, "<i4")[1:][:CTX * WINDOWS].reshape(WINDOWS, CTX).astype(np.int64)
 ids[:, 0] = 1
 data = ["--calib", cal, "--calib-ctx", CTX, "--calib-windows", WINDOWS]
