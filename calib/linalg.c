@@ -28,8 +28,8 @@ void pare_cross_add(size_t m, size_t n, size_t tokens, const float *a, const flo
 
 void pare_gemm_add(size_t m, size_t n, size_t k, bool trans_b, float alpha, const float *a, const float *b, float beta,
                    float *c) {
-    pare_sgemm(false, trans_b, (int64_t)m, (int64_t)n, (int64_t)k, alpha, a, (int64_t)k, b,
-               (int64_t)(trans_b ? k : n), beta, c, (int64_t)n);
+    pare_sgemm(false, trans_b, (int64_t)m, (int64_t)n, (int64_t)k, alpha, a, (int64_t)k, b, (int64_t)(trans_b ? k : n),
+               beta, c, (int64_t)n);
 }
 
 /* Lower Cholesky factor of the block at a (order m, leading dimension n), in place; false when not positive. */

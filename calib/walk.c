@@ -267,7 +267,7 @@ static pare_status prepare(walk *w, pare_diag *d) {
         PARE_TRY(pare_cuts_open(o->side[k].g, o->sym[k], o->batches, w->both ? o->budget_bytes / 2 : o->budget_bytes,
                                 &w->cuts[k], d));
     int most = o->side[0].most > o->side[1].most ? o->side[0].most : o->side[1].most;
-    w->bind = pare_calloc((size_t)(most + pare_cuts_most(w->cuts[1]) + 1), sizeof *w->bind);
+    w->bind = pare_calloc((size_t)most + (size_t)pare_cuts_most(w->cuts[1]) + 1, sizeof *w->bind);
     w->wants = pare_calloc(w->lin.n + 1, sizeof *w->wants);
     return w->bind && w->wants ? PARE_OK : no_memory(d);
 }

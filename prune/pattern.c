@@ -43,7 +43,8 @@ pare_status pare_pattern_check(const pare_pattern_spec *s, size_t rows, size_t c
         return pare_fail(d, PARE_ERR_USAGE, NULL, name,
                          "%s wants a multiple of %zu rows, and there are %zu; leave the tensor out with --keep",
                          s->text, s->unit_rows, rows);
-    double units = (double)(cols / s->unit_cols) * (by_row ? 1 : (double)(rows / s->unit_rows));
+    size_t per_row = cols / s->unit_cols, down = rows / s->unit_rows;
+    double units = (double)per_row * (double)(by_row ? 1 : down);
     if (s->together && units * (1 - sparsity) < 1 - 1e-9)
         return pare_fail(d, PARE_ERR_USAGE, NULL, name,
                          "a sparsity of %g leaves nothing of %s of %g %s; choose a lower one", sparsity,
