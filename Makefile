@@ -115,7 +115,7 @@ emu: $(EMU_SO)
 
 # ---- make bench-gpu: the CUDA objects and a table; needs a card, nvcc and gcc, and none of the project's libraries ----
 BENCH_GPU  := $(patsubst tests/gpu/%.cu,%,$(wildcard tests/gpu/*.cu))
-BENCH_HOST := $(patsubst %.c,$(B)/%.o,$(wildcard core/*.c) $(filter-out quant/plan.c,$(wildcard quant/*.c)))
+BENCH_HOST := $(patsubst %.c,$(B)/%.o,$(wildcard core/*.c) $(filter-out quant/plan.c quant/method%,$(wildcard quant/*.c)))
 $(B)/bench-gpu.a: $(BENCH_HOST)
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(CB)/tests/%.o: tests/gpu/%.cu tests/gpu/bench.cuh $(CUDA_HDR)
@@ -152,7 +152,7 @@ $(B)/tests/tools/%: tests/tools/%.c $(LIBA)
 	$(Q)$(CC) $(BASE) $(OPT) $(CFLAGS) -MMD -MP $< -o $@ $(LIBA) $(LIBS)
 
 # What a bare machine with a GPU can build: no package but libc, libm, OpenMP.
-DEV_OBJ := $(patsubst %.c,$(B)/%.o,$(filter-out quant/plan.c,$(wildcard core/*.c cpu/*.c quant/*.c graph/*.c)))
+DEV_OBJ := $(patsubst %.c,$(B)/%.o,$(filter-out quant/plan.c quant/method%,$(wildcard core/*.c cpu/*.c quant/*.c graph/*.c)))
 PARITY  := $(patsubst tests/tools/%.c,$(B)/tests/tools/%.o,$(wildcard tests/tools/parity_*.c) tests/tools/device_parity.c)
 $(B)/tests/tools/device_parity: $(PARITY) $(DEV_OBJ)
 	@echo "  ld    $@"

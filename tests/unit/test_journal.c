@@ -247,7 +247,8 @@ static void imatrix_refuses_damage(void **state) {
         if (s == PARE_OK) assert_true(pare_imatrix_find(got, e[1].name)->mean[1] == 2);
         pare_imatrix_free(&got);
     }
-    ((float *)(void *)(b.p + b.n - trailer))[-1] = NAN;
+    const float nan = NAN;
+    memcpy(b.p + b.n - trailer - sizeof nan, &nan, sizeof nan);
     FILE *f = fopen(file, "wb");
     fwrite(b.p, 1, b.n, f), fclose(f);
     pare_imatrix *got = NULL;
