@@ -49,7 +49,7 @@ def close(what, got, want, limit=1e-4):
 cfg, W = reference.load(src)
 L, D, F, H, KV = (cfg[k] for k in ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"))
 d = D // H
-tokens = Tokenizer.from_file(f"{src}/tokenizer.json").encode(open(text, encoding="utf-8").read()[:200000], add_special_tokens=False).ids
+tokens = [cfg["bos_token_id"]] + Tokenizer.from_file(f"{src}/tokenizer.json").encode(open(text, encoding="utf-8").read()[:200000], add_special_tokens=False).ids
 windows = np.array(tokens[:WINDOWS * CTX]).reshape(WINDOWS, CTX)
 windows[:, 0] = cfg["bos_token_id"]
 probe = np.array(tokens[-96:])
