@@ -263,6 +263,12 @@ typedef struct pair {
     pare_act_round act;
 } pair;
 
+static bool asked_for(const pc_run *r, const pair *p) {
+    char label[80];
+    snprintf(label, sizeof label, "%s %s exact", p->qt->name, pare_act_name(p->act));
+    return !r->only_label || strstr(label, r->only_label);
+}
+
 /* One kernel: all pairs of format and rounding that it takes; of many the quick set chooses some. */
 static void through(pc_run *r, const char *kernel) {
     pair *pairs = calloc(pare_qtype_count() * PARE_ACT_COUNT, sizeof *pairs);
@@ -270,7 +276,8 @@ static void through(pc_run *r, const char *kernel) {
     for (size_t f = 0; pairs && f < pare_qtype_count(); f++)
         for (int act = 0; pare_qtype_at(f)->decode && act < PARE_ACT_COUNT; act++) {
             problem q = {.qt = pare_qtype_at(f), .act = (pare_act_round)act, .kernel = kernel, .n = 16, .k = 256};
-            if (choose_m(r, &q)) pairs[n++] = (pair){q.qt, q.act};
+            pair p = {q.qt, q.act};
+            if (asked_for(r, &p) && choose_m(r, &q)) pairs[n++] = p;
         }
     if (!n && !r->list) printf("matrix kernel %s takes no product on this device\n", kernel);
     size_t count = r->full || n < PAIRS ? n : PAIRS;
