@@ -10,7 +10,7 @@
  *         apart; int8 rules: integer sums exactly, results within 2e-6 * sum |r(x) w|; rule F16 (and BF16): the weight
  *         may be rounded to that type as well, and from code * scale rather than from what decoding makes of it: within
  *         2^-10 (2^-7) * sum |x w| + sum |x (w - code * scale)| of the sum of r(x) w in double.
- *         The same bits in every run */
+ *         Numbers of x below 2^-96 may count as 0. The same bits in every run */
 #ifndef PARE_CUDA_MATMUL_CUH
 #define PARE_CUDA_MATMUL_CUH
 

@@ -82,9 +82,10 @@ def run(build, plugin, m, seed):
         return f"signal {-done.returncode}"
     if done.returncode == 1:
         lines = [line for line in done.stderr.split("\n") if line.startswith("FAILED")]
-        return re.sub(r"^FAILED ", "", lines[0]) if lines else done.stdout.strip().split("\n")[-1]
-    if done.returncode != 0:
-        sys.exit(f"device_parity ends with {done.returncode}: {done.stdout}{done.stderr}")
+        if lines:
+            return re.sub(r"^FAILED ", "", lines[0])
+    if done.returncode != 0 or re.search(r"parity: 0 cases", done.stdout):
+        sys.exit(f"device_parity {m['test']} ends with {done.returncode}: {done.stdout}{done.stderr}")
     return None
 
 

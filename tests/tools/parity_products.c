@@ -30,7 +30,7 @@ static void fill_x(pc_run *r, const problem *q, float *x) {
     pare_act_rule rule = pare_act_rule_for(q->qt, q->act);
     /* f16 scales and f16 numbers end at 65504 */
     bool narrow = rule == PARE_RULE_F16 || rule == PARE_RULE_Q8_0 || rule == PARE_RULE_Q8_1;
-    float size = q->x == LARGE ? (narrow ? 1e3f : 1e30f) : q->x == TINY ? 1e-30f : q->x == ZEROS ? 0.0f : 1.0f;
+    float size = q->x == LARGE ? (narrow ? 1e3f : 1e30f) : q->x == TINY ? 1e-25f : q->x == ZEROS ? 0.0f : 1.0f;
     for (int64_t i = 0; i < q->m * q->k; i++) {
         int64_t col = i % q->k;
         if (q->x == INTEGER) {
@@ -96,16 +96,19 @@ static limit limit_of(const problem *q) {
 }
 
 typedef struct sums {
-    double want, mag, left; /* left: |x| times what decoding rounds away of code * scale + minimum */
+    double want, mag;
+    double left;    /* |x| times what decoding rounds away of code * scale + minimum */
+    double nothing; /* numbers of x so small that they may count as 0 */
 } sums;
 
 /* Over k, for one output; apart: code's share and minimum's are multiplied apart (int8 activations). */
 static sums sum_of(const problem *q, const pc_parts *w, const double *x, const double *of_minimum, bool apart) {
-    sums s = {0, 0, 0};
+    sums s = {0, 0, 0, 0};
     for (int64_t j = 0; j < q->k; j++) {
         s.want += apart ? w->code[j] * x[j] + w->minimum[j] * of_minimum[j] : w->w[j] * x[j];
         s.mag += w->code ? w->code_share[j] * fabs(x[j]) + w->minimum_share[j] * fmax(fabs(x[j]), fabs(of_minimum[j]))
                          : fabs(w->w[j] * x[j]);
+        s.nothing += 0x1p-96 * (w->code ? w->code_share[j] + w->minimum_share[j] : fabs(w->w[j]));
         if (w->code) s.left += fabs(x[j]) * fabs(w->w[j] - w->code[j] - w->minimum[j]);
     }
     return s;
@@ -129,7 +132,7 @@ static bool expect(pc_run *r, pc_case *c, const problem *q, const float *x) {
             sums s = sum_of(q, &w, a.x + i * q->k, a.of_minimum + i * q->k, apart);
             *want = s.want;
             if (exact && s.mag >= 0x1p24) return false;
-            *bound = exact ? 0 : lim.relative * s.mag + (lim.rounds ? s.left : 0) + 1e-42;
+            *bound = exact ? 0 : lim.relative * s.mag + (lim.rounds ? s.left : 0) + s.nothing + 1e-42;
             if (!bias) continue;
             double product = (double)g->alpha * *want, add = (double)g->beta * (double)bias[n];
             *want = product + add;
@@ -258,10 +261,22 @@ static void large(pc_run *r, const pare_qtype *qt, pare_act_round act, const cha
     if (possible(r, &q)) one(r, &q);
 }
 
+/* Few tiles and many columns: kernels that split k among blocks do it here. */
+static void deep(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel) {
+    problem q = {.qt = qt, .act = act, .kernel = kernel, .n = 40, .k = r->full ? 4352 : 1280};
+    if (choose_m(r, &q)) one(r, &q);
+}
+
 typedef struct pair {
     const pare_qtype *qt;
     pare_act_round act;
 } pair;
+
+static bool asked_for(const pc_run *r, const pair *p) {
+    char label[80];
+    snprintf(label, sizeof label, "%s %s exact", p->qt->name, pare_act_name(p->act));
+    return !r->only_label || strstr(label, r->only_label);
+}
 
 /* One kernel: all pairs of format and rounding that it takes; of many the quick set chooses some. */
 static void through(pc_run *r, const char *kernel) {
@@ -270,7 +285,8 @@ static void through(pc_run *r, const char *kernel) {
     for (size_t f = 0; pairs && f < pare_qtype_count(); f++)
         for (int act = 0; pare_qtype_at(f)->decode && act < PARE_ACT_COUNT; act++) {
             problem q = {.qt = pare_qtype_at(f), .act = (pare_act_round)act, .kernel = kernel, .n = 16, .k = 256};
-            if (choose_m(r, &q)) pairs[n++] = (pair){q.qt, q.act};
+            pair p = {q.qt, q.act};
+            if (asked_for(r, &p) && choose_m(r, &q)) pairs[n++] = p;
         }
     if (!n && !r->list) printf("matrix kernel %s takes no product on this device\n", kernel);
     size_t count = r->full || n < PAIRS ? n : PAIRS;
@@ -282,6 +298,7 @@ static void through(pc_run *r, const char *kernel) {
         walk(r, p->qt, p->act, kernel, r->full ? COUNT(sizes_m) : 1);
         if (is_int8(p->act)) exact(r, p->qt, p->act, kernel, r->full ? COUNT(sizes_m) : 1);
         if (r->full ? i % 7 == 0 : i == count / 2) large(r, p->qt, p->act, kernel);
+        if (r->full ? i % 7 == 1 : i < 2) deep(r, p->qt, p->act, kernel);
     }
     free(pairs);
 }
