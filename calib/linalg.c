@@ -118,7 +118,7 @@ pare_status pare_inverse_factor(size_t n, const float *h, double damping, float 
                         ? PARE_OK
                         : pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for a factor of %zu columns", n);
     bool ok = false;
-    for (double lambda = damping; s == PARE_OK && !ok; lambda *= 10) {
+    for (double lambda = damping; s == PARE_OK && !ok; lambda = lambda > 0 ? 10 * lambda : 1e-6) {
         if (lambda > 1 && lambda > damping) {
             s = pare_fail(d, PARE_ERR_INPUT, NULL, "calibration",
                           "the second moments are not positive definite, even damped by their mean");
