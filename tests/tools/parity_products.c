@@ -303,13 +303,17 @@ static void through(pc_run *r, const char *kernel) {
     free(pairs);
 }
 
-/* Above the tiles of the Hopper kernels: row and token tiles, more tiles than multiprocessors, k split. */
-static void hopper(pc_run *r) {
+/* Above the tiles of kernels whose blocks walk from tile to tile: row and token tiles, more tiles than multiprocessors,
+ * k split among a block's warps or among blocks. */
+static void walkers(pc_run *r) {
     static const struct {
         const char *kernel, *type;
         pare_act_round act;
         int64_t m, n, k;
-    } cases[] = {{"w4a16_sm90", "q4_0", PARE_ACT_F16, 129, 257, 320},
+    } cases[] = {{"gemv", "q8_0", PARE_ACT_NONE, 2, 272, 2048},
+                 {"gemv", "q4_k", PARE_ACT_F16, 2, 272, 2048},
+                 {"gemv", "int4:g32", PARE_ACT_INT8_TOKEN, 2, 272, 2048},
+                 {"w4a16_sm90", "q4_0", PARE_ACT_F16, 129, 257, 320},
                  {"w4a16_sm90", "q6_k", PARE_ACT_F16, 70, 40, 1024},
                  {"w4a16_sm90", "int4:g32:asym", PARE_ACT_F16, 64, 1100, 64},
                  {"w8a8_sm90", "int8", PARE_ACT_INT8_TOKEN, 257, 300, 100},
@@ -339,5 +343,5 @@ void pc_cases_products(pc_run *r) {
     }
     for (size_t k = 0; matmul && k < sizeof kernels / sizeof *kernels; k++)
         if (!r->only_kernel || strcmp(r->only_kernel, kernel_name(k)) == 0) through(r, kernel_name(k));
-    if (matmul) hopper(r);
+    if (matmul) walkers(r);
 }
