@@ -50,7 +50,7 @@ static pare_job_tensor *tensor_of(const calibration *c, const pare_graph *g, par
     for (size_t i = 0; i < c->job->n; i++) {
         pare_job_tensor *t = &c->job->t[i];
         bool wanted = t->pruned || (t->to->grid && t->from != t->to);
-        if (t->map->src && t->map->src->data == data && wanted && !t->encoded) return t;
+        if (wanted && !t->encoded && t->map->src && pare_weights_rows(c->w, t->map->src) == data) return t;
     }
     return NULL;
 }
@@ -139,7 +139,7 @@ static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag
         const pare_job_quality none = {.damping = -1}; /* not measured */
         void *out;
         PARE_TRY(room(c, t, &out, d));
-        rows_work k = {.t = t, .src = t->map->src->data, .out = out};
+        rows_work k = {.t = t, .src = pare_weights_rows(c->w, t->map->src), .out = out};
         pare_parallel(((size_t)t->rows + CHUNK - 1) / CHUNK, 1, encode_rows, &k);
         if (k.failed) return no_memory(d);
         pare_journal_seal(c->job->journal, &none);
@@ -157,7 +157,7 @@ static pare_status solve(calibration *c, const pare_linear *l, const pare_stats 
     void *out;
     pare_status st = w && target ? room(c, t, &out, d) : no_memory(d);
     if (st == PARE_OK) {
-        rows_work k = {.t = t, .src = t->map->src->data, .w = w};
+        rows_work k = {.t = t, .src = pare_weights_rows(c->w, t->map->src), .w = w};
         pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
         if (t->pruned) st = pare_job_prune_layer(c->job, t, l->name, w, s, u, out, d);
     }
@@ -200,7 +200,9 @@ static pare_status choose_scales(calibration *c, const pare_linear *l, size_t n,
     for (size_t i = 0; status == PARE_OK && i < n; i++) {
         const pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
         size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
-        rows_work k = {.t = t, .src = t->map->src->data, .w = pare_malloc(rows * cols * sizeof(float))};
+        rows_work k = {.t = t,
+                       .src = pare_weights_rows(c->w, t->map->src),
+                       .w = pare_malloc(rows * cols * sizeof(float))};
         layer[i] = (pare_method_layer){.type = t->to, .rows = rows, .n = cols, .w = k.w, .s = st};
         if (k.w) pare_parallel((rows + CHUNK - 1) / CHUNK, 1, decode_rows, &k);
         else status = no_memory(d);

@@ -67,6 +67,11 @@ static void *find_kept(const pare_weights *w, const pare_stored *t) {
     return NULL;
 }
 
+const void *pare_weights_rows(const pare_weights *w, const pare_stored *t) {
+    const void *copy = find_kept(w, t);
+    return copy ? copy : t->data;
+}
+
 /* Memory for a copy of t, remembered. */
 static void *keep(pare_weights *w, const pare_stored *t, size_t bytes) {
     void *p = NULL;

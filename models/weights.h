@@ -20,6 +20,9 @@ pare_status pare_weights_status(const pare_weights *w, pare_diag *d); /* first f
 bool pare_weights_has(const pare_weights *w, pare_role role, int layer, bool bias);
 /* A matrix in its storage format: linear (the second operand of MatMul, stored [out, in]) or a table of rows. */
 pare_value pare_weights_matrix(pare_weights *w, pare_graph *g, pare_role role, int layer, bool linear);
+/* Where graphs see the rows of a stored tensor: in the file, or the copy made of it; NULL when no graph has asked yet
+ * for rows that must be copied. */
+const void *pare_weights_rows(const pare_weights *w, const pare_stored *t);
 /* A vector as f32: a norm's weight, or a bias. */
 pare_value pare_weights_vector(pare_weights *w, pare_graph *g, pare_role role, int layer, bool bias);
 /* The same vector as plain memory [n]; NULL when absent or on failure. */

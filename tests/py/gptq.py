@@ -198,6 +198,18 @@ check("--force replaces it", not os.path.exists(journal) and os.path.exists(f"{o
 os.remove(f"{out}/cut.gguf")
 refused("an output that exists, before any work", 2, "--force", *job, "-o", f"{out}/whole.gguf")
 
+# ---- a file whose tensors lie at odd addresses: their copies are what graphs see ----
+os.makedirs(f"{out}/odd", exist_ok=True)
+for f in ("config.json", "tokenizer.json", "tokenizer_config.json"): shutil.copy(f"{src}/{f}", f"{out}/odd/{f}")
+raw = open(f"{src}/model.safetensors", "rb").read()
+size = int.from_bytes(raw[:8], "little")
+more = 1 + size % 2  # the header ends at an odd byte
+open(f"{out}/odd/model.safetensors", "wb").write((size + more).to_bytes(8, "little") + raw[8:8 + size] + b" " * more + raw[8 + size:])
+for name in (src, f"{out}/odd"):
+    must(name, "-o", f"{out}/even.gguf" if name == src else f"{out}/odd.gguf", "--to", "q4_0", "--method", "gptq", "--calib", f"{out}/text", "--calib-windows", 4)
+a, b = ({t.name: np.array(t.data) for t in gguf.GGUFReader(f"{out}/{f}.gguf").tensors} for f in ("even", "odd"))
+check("tensors at odd addresses: the same rows", a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a))
+
 # ---- awq: scales folded into the norms before ----
 must(src, "-o", f"{out}/awq", "--to", "int4:g32", "--method", "awq", "--calib", f"{out}/text", "--calib-windows", 8)
 stored = load_file(f"{out}/awq/model.safetensors")
