@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define ROWS  64  /* of a chunk: enough for the product, few enough for all threads */
+#define ROWS  64  /* of a chunk: enough for the product, few enough for all threads; more in tall matrices */
 #define BLOCK 128 /* columns swept before the rest is corrected */
 
 typedef struct work {
@@ -25,8 +25,9 @@ typedef struct work {
 typedef struct chunk {
     const work *k;
     size_t row0, rows;
-    float *w, *err, *column, *fitted; /* w: of the whole; err [rows, block]; column [rows]; fitted: decoded column */
-    int8_t *codes;                    /* [rows, group] */
+    float *w;                           /* of the whole */
+    float *now, *err, *column, *fitted; /* the block's columns and errors [rows, block]; a column, and decoded */
+    int8_t *codes;                      /* [rows, group] */
     uint8_t *params, *zero;
 } chunk;
 
@@ -39,11 +40,11 @@ static void *take(char **p, size_t bytes) {
 /* Column j (of the block that starts at b): its value, its error, and the correction of the rest of the block. */
 static void fix_column(const chunk *c, size_t b, size_t end, size_t j, size_t zero_at, size_t zero_ld) {
     const pare_sweep *s = c->k->s;
-    size_t n = s->n, g = c->k->group, g0 = s->type ? j / g * g : 0;
-    const float *u = s->u + j * n;
-    float inv = 1.0f / u[j];
+    size_t ld = c->k->block, at = j - b, count = end - b, g = c->k->group, g0 = s->type ? j / g * g : 0;
+    const float *u = s->u + j * s->n + b; /* of the block's columns */
+    float inv = 1.0f / u[at];
     for (size_t r = 0; r < c->rows; r++) {
-        c->column[r] = c->w[r * n + j];
+        c->column[r] = c->now[r * ld + at];
         if (s->choose && c->zero[r * zero_ld + zero_at]) c->column[r] = 0;
     }
     if (s->type)
@@ -51,16 +52,19 @@ static void fix_column(const chunk *c, size_t b, size_t end, size_t j, size_t ze
                             1);
     else memcpy(c->fitted, c->column, c->rows * sizeof *c->fitted);
     for (size_t r = 0; r < c->rows; r++) {
-        float *w = c->w + r * n, e = (w[j] - c->fitted[r]) * inv;
-        w[j] = c->fitted[r];
-        c->err[r * c->k->block + (j - b)] = e;
-        for (size_t k = j + 1; k < end; k++) w[k] -= e * u[k];
+        float *w = c->now + r * ld, e = (w[at] - c->fitted[r]) * inv;
+        w[at] = c->fitted[r];
+        c->err[r * ld + at] = e;
+        for (size_t k = at + 1; k < count; k++) w[k] -= e * u[k];
     }
 }
 
-static void fit_group(const chunk *c, size_t j) {
+static void fit_group(const chunk *c, size_t b, size_t j) {
     const pare_sweep *s = c->k->s;
-    s->type->grid->fit(s->type, c->w + j, s->n, c->k->inv_diag + j, NULL, c->rows, c->k->group, c->params);
+    bool inside = c->k->group <= c->k->block; /* else the grid has one group a row, which starts a block */
+    const float *w = inside ? c->now + (j - b) : c->w + j;
+    s->type->grid->fit(s->type, w, inside ? c->k->block : s->n, c->k->inv_diag + j, NULL, c->rows, c->k->group,
+                       c->params);
 }
 
 static void pack_group(const chunk *c, size_t g0) {
@@ -76,16 +80,20 @@ static void sweep_chunk(const chunk *c) {
     size_t n = s->n;
     for (size_t b = 0; b < n; b += k->block) {
         size_t end = b + k->block < n ? b + k->block : n, count = 0;
+        for (size_t r = 0; r < c->rows; r++)
+            memcpy(c->now + r * k->block, c->w + r * n + b, (end - b) * sizeof *c->now);
         for (size_t j = b; j < end; j++) {
-            if (s->type && j % k->group == 0) fit_group(c, j);
+            if (s->type && j % k->group == 0) fit_group(c, b, j);
             if (s->choose && (j - b) % k->step == 0) {
                 count = end - j < k->step ? end - j : k->step;
                 memset(c->zero, 0, c->rows * k->step);
-                s->choose(s->ctx, c->row0, c->rows, j, count, c->w + j, n, k->inv_diag + j, c->zero);
+                s->choose(s->ctx, c->row0, c->rows, j, count, c->now + (j - b), k->block, k->inv_diag + j, c->zero);
             }
             fix_column(c, b, end, j, (j - b) % k->step, count);
             if (s->type && (j + 1) % k->group == 0) pack_group(c, j / k->group * k->group);
         }
+        for (size_t r = 0; r < c->rows; r++)
+            memcpy(c->w + r * n + b, c->now + r * k->block, (end - b) * sizeof *c->now);
         if (end < n)
             pare_sgemm(false, false, (int64_t)c->rows, (int64_t)(n - end), (int64_t)(end - b), -1.0f, c->err,
                        (int64_t)k->block, s->u + b * n + end, (int64_t)n, 1.0f, c->w + end, (int64_t)n);
@@ -98,14 +106,15 @@ static void chunk_item(void *ctx, size_t i) {
     if (atomic_load(&k->failed) || pare_is_interrupted()) return;
     size_t row0 = i * k->chunk_rows, rows = s->rows - row0 < k->chunk_rows ? s->rows - row0 : k->chunk_rows;
     size_t pb = s->type ? s->type->grid->param_bytes : 0;
-    char *mem = pare_malloc_aligned(rows * (k->block * sizeof(float) + 2 * sizeof(float) + k->group + pb + k->step) +
-                                    6 * 64),
+    char *mem = pare_malloc_aligned(
+             rows * (2 * k->block * sizeof(float) + 2 * sizeof(float) + k->group + pb + k->step) + 7 * 64),
          *p = mem;
     if (!mem) {
         atomic_store(&k->failed, true);
         return;
     }
     chunk c = {.k = k, .row0 = row0, .rows = rows, .w = s->w + row0 * s->n};
+    c.now = take(&p, rows * k->block * sizeof(float));
     c.err = take(&p, rows * k->block * sizeof(float));
     c.column = take(&p, rows * sizeof(float));
     c.fitted = take(&p, rows * sizeof(float));
@@ -116,8 +125,16 @@ static void chunk_item(void *ctx, size_t i) {
     pare_free(mem);
 }
 
+/* A product packs its right side once per chunk: the more rows share it the better, as long as 16 threads have work. */
+static size_t rows_of_a_chunk(size_t rows) {
+    size_t n = rows / 16 / ROWS * ROWS;
+    return n < ROWS ? ROWS : n > 4 * ROWS ? 4 * ROWS : n;
+}
+
 pare_status pare_sweep_run(const pare_sweep *s, pare_diag *d) {
-    work k = {.s = s, .step = s->step ? s->step : BLOCK, .chunk_rows = s->chunk_rows ? s->chunk_rows : ROWS};
+    work k = {.s = s,
+              .step = s->step ? s->step : BLOCK,
+              .chunk_rows = s->chunk_rows ? s->chunk_rows : rows_of_a_chunk(s->rows)};
     k.group = !s->type ? 1 : s->type->grid->group ? s->type->grid->group : s->n;
     k.block = k.group <= s->n && k.group > BLOCK && k.group <= 256 ? k.group : BLOCK;
     k.block = k.step > k.block ? k.step : k.block / k.step * k.step; /* what choose sees lies within a block */

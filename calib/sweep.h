@@ -29,7 +29,7 @@ typedef struct pare_sweep {
     void *ctx;
     size_t
         step; /* columns that choose wants to see at once; a multiple of the grid's group or a divisor of it; 0 = 128 */
-    size_t chunk_rows; /* rows that choose wants to see at once; 0 = any (64). Chunks are what threads share */
+    size_t chunk_rows; /* rows that choose wants to see at once; 0 = any (64 to 256). Chunks are what threads share */
 } pare_sweep;
 
 /* fails: PARE_ERR_NOMEM; PARE_ERR_INTERRUPTED */

@@ -464,10 +464,11 @@ typedef struct pare_bench_opts {
 } pare_bench_opts;
 
 /* what: "roofline" (memory and arithmetic ceilings, 1 and all threads); "kernels" (every variant of the matrix product,
- * against the ceilings measured first); "quantize" (file to file, peak memory too), "decode" and "prompt" (tokens per
- * second of the quantized model, activations rounded as llama.cpp does). The last three work in a folder of their own
- * under $TMPDIR (about 5 GB for the model of 1.1e9 weights that they make; removed at the end).
- * Fails on an unknown word, for want of memory or room, on a model that cannot be run, or when interrupted. */
+ * against the ceilings measured first); "calib" (the solver behind GPTQ and SparseGPT, against sgemm); "quantize" (file
+ * to file, peak memory too), "decode" and "prompt" (tokens per second of the quantized model, activations rounded as
+ * llama.cpp does). The last three work in a folder of their own under $TMPDIR (about 5 GB for the model of 1.1e9
+ * weights that they make; removed at the end). Fails on an unknown word, for want of memory or room, on a model that
+ * cannot be run, or when interrupted. */
 PARE_API pare_status pare_bench(const char *what, const pare_bench_opts *opts, pare_diag *d);
 /* The words `what` may be, NULL-terminated, each followed by one line of text. */
 PARE_API const char *const *pare_bench_names(void);
