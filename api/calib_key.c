@@ -36,6 +36,7 @@ pare_status pare_calib_key(const pare_job *job, const pare_calib_data *data, par
     PARE_TRY(model_sum(job->src, &key->model, d));
     const pare_job_prune *p = job->prune;
     key->options = text(text(0, PARE_VERSION), job->method ? job->method->name : "");
+    key->options = pare_checksum(key->options, &job->no_refine, sizeof job->no_refine);
     if (p) {
         key->options = text(text(key->options, p->criterion->name), p->spec.text);
         key->options = pare_checksum(key->options, &p->scope, sizeof p->scope);

@@ -89,6 +89,7 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
     job->force = o->force;
     job->calib = o->calib;
     job->imatrix = o->imatrix, job->save_imatrix = o->save_imatrix;
+    job->no_refine = o->no_refine;
     job->calib_ctx = o->calib_ctx, job->calib_windows = o->calib_windows;
     job->max_shard_bytes = o->max_shard_bytes;
     job->meta.arena = job->arena;

@@ -74,6 +74,7 @@ struct pare_job {
     const pare_method *method;
     const char *calib; /* calibrated methods: the text, NULL = built in */
     int64_t calib_ctx, calib_windows;
+    bool no_refine;                     /* gptq: no passes after the sweep */
     pare_job_prune *prune;              /* NULL: nothing is pruned */
     const char *imatrix, *save_imatrix; /* importance taken from a file; saved to one */
     pare_imatrix_entry *seen;           /* to be saved; names and numbers in the arena */

@@ -96,14 +96,15 @@ static void invert(const float *l, size_t n, float *inverse, float *scratch, flo
 }
 
 /* a = h + lambda I with rows and columns in reverse order; false when h holds no finite numbers. */
-static bool reversed(size_t n, const float *h, double damping, float *a) {
+static bool reversed(size_t n, const float *h, const uint32_t *order, double damping, float *a) {
     double mean = 0;
     for (size_t i = 0; i < n; i++) mean += h[i * n + i];
     mean /= (double)n;
     if (!isfinite(mean) || mean < 0) return false;
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j <= i; j++) {
-            float v = h[i * n + j];
+            size_t p = order ? order[i] : i, q = order ? order[j] : j;
+            float v = p > q ? h[p * n + q] : h[q * n + p];
             if (i == j) v = v > 0 ? (float)(v + damping * mean) : 1.0f;
             if (!isfinite(v)) return false;
             a[(n - 1 - j) * n + (n - 1 - i)] = v; /* element (i, j) of the lower triangle lands in the lower triangle */
@@ -112,6 +113,11 @@ static bool reversed(size_t n, const float *h, double damping, float *a) {
 }
 
 pare_status pare_inverse_factor(size_t n, const float *h, double damping, float *u, double *used, pare_diag *d) {
+    return pare_inverse_factor_ordered(n, h, NULL, damping, u, used, d);
+}
+
+pare_status pare_inverse_factor_ordered(size_t n, const float *h, const uint32_t *order, double damping, float *u,
+                                        double *used, pare_diag *d) {
     float *a = pare_malloc(n * n * sizeof *a), *scratch = pare_malloc((n + BLOCK) * BLOCK * sizeof *scratch),
           *inv = pare_malloc(BLOCK * BLOCK * sizeof *inv);
     pare_status s = a && scratch && inv
@@ -124,7 +130,7 @@ pare_status pare_inverse_factor(size_t n, const float *h, double damping, float 
                           "the second moments are not positive definite, even damped by their mean");
             break;
         }
-        if (!reversed(n, h, lambda, a)) {
+        if (!reversed(n, h, order, lambda, a)) {
             s = pare_fail(d, PARE_ERR_INPUT, NULL, "calibration", "the second moments hold NaN or infinite numbers");
             break;
         }
@@ -147,7 +153,7 @@ pare_status pare_inverse_factor(size_t n, const float *h, double damping, float 
 }
 
 pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const float *c, const float *r, const float *u,
-                                  float scale, float *target, pare_diag *d) {
+                                  const uint32_t *order, float scale, float *target, pare_diag *d) {
     float *e = pare_malloc(rows * n * sizeof *e), *t = pare_malloc(rows * n * sizeof *t);
     if (!e || !t) {
         pare_free(e);
@@ -158,9 +164,18 @@ pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const f
     int64_t m = (int64_t)rows, k = (int64_t)n;
     if (r) memcpy(e, r, rows * n * sizeof *e);
     pare_sgemm(false, false, m, k, k, 1.0f, w, k, c, k, r ? 1.0f : 0.0f, e, k);
-    pare_sgemm(false, true, m, k, k, 1.0f, e, k, u, k, 0.0f, t, k);
-    memcpy(target, w, rows * n * sizeof *target);
-    pare_sgemm(false, false, m, k, k, scale, t, k, u, k, 1.0f, target, k);
+    if (order) { /* target is scratch until the end */
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < n; j++) target[i * n + j] = e[i * n + order[j]];
+        pare_sgemm(false, true, m, k, k, 1.0f, target, k, u, k, 0.0f, t, k);
+        pare_sgemm(false, false, m, k, k, scale, t, k, u, k, 0.0f, e, k);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < n; j++) target[i * n + order[j]] = w[i * n + order[j]] + e[i * n + j];
+    } else {
+        pare_sgemm(false, true, m, k, k, 1.0f, e, k, u, k, 0.0f, t, k);
+        memcpy(target, w, rows * n * sizeof *target);
+        pare_sgemm(false, false, m, k, k, scale, t, k, u, k, 1.0f, target, k);
+    }
     pare_free(e);
     pare_free(t);
     return PARE_OK;

@@ -27,7 +27,8 @@ typedef struct chunk {
     size_t row0, rows;
     float *w;                           /* of the whole */
     float *now, *err, *column, *fitted; /* the block's columns and errors [rows, block]; a column, and decoded */
-    int8_t *codes;                      /* [rows, group] */
+    float *row, *gathered; /* with an order: a row; a group as the grid has it [rows, group], then its importance */
+    int8_t *codes;         /* [rows, group] */
     uint8_t *params, *zero;
 } chunk;
 
@@ -40,7 +41,7 @@ static void *take(char **p, size_t bytes) {
 /* Column j (of the block that starts at b): its value, its error, and the correction of the rest of the block. */
 static void fix_column(const chunk *c, size_t b, size_t end, size_t j, size_t zero_at, size_t zero_ld) {
     const pare_sweep *s = c->k->s;
-    size_t ld = c->k->block, at = j - b, count = end - b, g = c->k->group, g0 = s->type ? j / g * g : 0;
+    size_t ld = c->k->block, at = j - b, count = end - b, g = c->k->group, in = (s->order ? s->order[j] : j) % g;
     const float *u = s->u + j * s->n + b; /* of the block's columns */
     float inv = 1.0f / u[at];
     for (size_t r = 0; r < c->rows; r++) {
@@ -48,8 +49,7 @@ static void fix_column(const chunk *c, size_t b, size_t end, size_t j, size_t ze
         if (s->choose && c->zero[r * zero_ld + zero_at]) c->column[r] = 0;
     }
     if (s->type)
-        s->type->grid->snap(s->type, c->params, g, c->column, 1, c->rows, j - g0, 1, c->codes + (j - g0), g, c->fitted,
-                            1);
+        s->type->grid->snap(s->type, c->params, g, c->column, 1, c->rows, in, 1, c->codes + in, g, c->fitted, 1);
     else memcpy(c->fitted, c->column, c->rows * sizeof *c->fitted);
     for (size_t r = 0; r < c->rows; r++) {
         float *w = c->now + r * ld, e = (w[at] - c->fitted[r]) * inv;
@@ -61,17 +61,36 @@ static void fix_column(const chunk *c, size_t b, size_t end, size_t j, size_t ze
 
 static void fit_group(const chunk *c, size_t b, size_t j) {
     const pare_sweep *s = c->k->s;
-    bool inside = c->k->group <= c->k->block; /* else the grid has one group a row, which starts a block */
-    const float *w = inside ? c->now + (j - b) : c->w + j;
-    s->type->grid->fit(s->type, w, inside ? c->k->block : s->n, c->k->inv_diag + j, NULL, c->rows, c->k->group,
-                       c->params);
+    size_t g = c->k->group;
+    bool inside = g <= c->k->block; /* else the grid has one group a row, which starts a block */
+    const float *w = inside ? c->now + (j - b) : c->w + j, *importance = c->k->inv_diag + j;
+    size_t ld = inside ? c->k->block : s->n;
+    if (s->order) {
+        float *to = c->gathered, *of = c->gathered + c->rows * g;
+        for (size_t t = 0; t < g; t++) of[s->order[j + t] % g] = importance[t];
+        for (size_t r = 0; r < c->rows; r++)
+            for (size_t t = 0; t < g; t++) to[r * g + s->order[j + t] % g] = w[r * ld + t];
+        w = to, ld = g, importance = of;
+    }
+    s->type->grid->fit(s->type, w, ld, importance, NULL, c->rows, g, c->params);
 }
 
 static void pack_group(const chunk *c, size_t g0) {
     const pare_sweep *s = c->k->s;
     size_t stride = pare_row_bytes(s->type, s->n);
+    if (s->order) g0 = s->order[g0] / c->k->group * c->k->group;
     uint8_t *out = (uint8_t *)s->out + c->row0 * stride + (g0 ? pare_row_bytes(s->type, g0) : 0);
     s->type->grid->pack(s->type, c->params, c->codes, c->k->group, c->rows, c->k->group, out, stride);
+}
+
+/* Rows into the order of the sweep, or back. */
+static void reorder(const chunk *c, bool back) {
+    const pare_sweep *s = c->k->s;
+    for (size_t r = 0; s->order && r < c->rows; r++) {
+        float *w = c->w + r * s->n;
+        memcpy(c->row, w, s->n * sizeof *w);
+        for (size_t t = 0; t < s->n; t++) w[back ? s->order[t] : t] = c->row[back ? t : s->order[t]];
+    }
 }
 
 static void sweep_chunk(const chunk *c) {
@@ -106,9 +125,9 @@ static void chunk_item(void *ctx, size_t i) {
     if (atomic_load(&k->failed) || pare_is_interrupted()) return;
     size_t row0 = i * k->chunk_rows, rows = s->rows - row0 < k->chunk_rows ? s->rows - row0 : k->chunk_rows;
     size_t pb = s->type ? s->type->grid->param_bytes : 0;
-    char *mem = pare_malloc_aligned(
-             rows * (2 * k->block * sizeof(float) + 2 * sizeof(float) + k->group + pb + k->step) + 7 * 64),
-         *p = mem;
+    size_t bytes = rows * (2 * k->block * sizeof(float) + 2 * sizeof(float) + k->group + pb + k->step);
+    if (s->order) bytes += ((rows + 1) * k->group + s->n) * sizeof(float);
+    char *mem = pare_malloc_aligned(bytes + 9 * 64), *p = mem;
     if (!mem) {
         atomic_store(&k->failed, true);
         return;
@@ -121,7 +140,11 @@ static void chunk_item(void *ctx, size_t i) {
     c.codes = take(&p, rows * k->group);
     c.params = take(&p, rows * pb);
     c.zero = take(&p, rows * k->step);
+    c.gathered = s->order ? take(&p, (rows + 1) * k->group * sizeof(float)) : NULL;
+    c.row = s->order ? take(&p, s->n * sizeof(float)) : NULL;
+    reorder(&c, false);
     sweep_chunk(&c);
+    reorder(&c, true);
     pare_free(mem);
 }
 

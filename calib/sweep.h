@@ -22,9 +22,11 @@ typedef void pare_sweep_choose_fn(void *ctx, size_t row0, size_t rows, size_t fi
 typedef struct pare_sweep {
     size_t rows, n;
     const float *u;
-    const pare_qtype *type;       /* with a grid; NULL: values stay as they are (pruning alone) */
-    float *w;                     /* in: the target; out: what the stored weights decode to */
-    void *out;                    /* encoded rows, pare_row_bytes(type, n) each; NULL without type */
+    const uint32_t *order;  /* [n]: the column that the sweep fixes t-th, to which u's t-th belongs; every group of
+                               the grid stays whole (calib/order.h). NULL: as they are stored. pre: no choose */
+    const pare_qtype *type; /* with a grid; NULL: values stay as they are (pruning alone) */
+    float *w;               /* in: the target; out: what the stored weights decode to */
+    void *out;              /* encoded rows, pare_row_bytes(type, n) each; NULL without type */
     pare_sweep_choose_fn *choose; /* NULL: nothing becomes zero */
     void *ctx;
     size_t

@@ -127,7 +127,7 @@ static pare_status swept(const pare_prune_layer *l, pare_diag *d) {
         float *target = pare_malloc(l->rows * l->n * sizeof *target);
         if (!target) return no_memory(l, d);
         const float *r = l->s->r && l->s->r_rows == l->rows ? l->s->r : NULL;
-        pare_status s = pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, 1.0f, target, d);
+        pare_status s = pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, NULL, 1.0f, target, d);
         memcpy(l->w, target, l->rows * l->n * sizeof *target);
         pare_free(target);
         PARE_TRY(s);

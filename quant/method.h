@@ -15,14 +15,18 @@ typedef struct pare_method_layer {
     const pare_stats *s; /* of its input; what the method wanted of it */
     const float *scale;  /* [n]: columns are stored multiplied by it, the layer before takes the inverse; NULL = ones */
     const float *u;      /* [n, n], inverse(H + damping) = u^T u (calib/linalg.h), when the method wants it */
-    void *out;           /* rows of pare_row_bytes(type, n) */
-    float *target;       /* [rows, n]: holds w; a method that aims at other weights puts those here */
+    double damping;      /* of H in u, in units of its mean diagonal */
+    int passes;          /* over the weights once they are quantized (calib/refine.h) */
+    const uint32_t *order; /* of u's columns (calib/order.h), when the method wants that; NULL = as in the file */
+    void *out;             /* rows of pare_row_bytes(type, n) */
+    float *target;         /* [rows, n]: holds w; a method that aims at other weights puts those here */
 } pare_method_layer;
 
 typedef struct pare_method {
     const char *name, *text; /* text: half a line for --help */
     bool calibrated;         /* needs data; else encode is never called and rows are rounded as they stream by */
     bool factor;             /* wants u */
+    bool ordered;            /* takes columns in any order: u comes in the order of energy */
     unsigned want;           /* PARE_STATS_... */
     /* Scales for the columns of layers that share their input, for methods that fold such into the layer before; called
      * where that is exact. NULL: none. */

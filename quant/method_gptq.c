@@ -2,8 +2,10 @@
  *
  * GPTQ (arXiv 2210.17323) with corrected targets: the sweep of calib/sweep.h aims at the weights whose outputs on the
  * reduced model's own inputs come closest to the original's outputs, and for matrices that write the residual stream
- * also makes good the error that is in the stream already (GPTAQ, arXiv 2504.02692; QEP, arXiv 2504.09629). */
+ * also makes good the error that is in the stream already (GPTAQ, arXiv 2504.02692; QEP, arXiv 2504.09629). Columns are
+ * taken by energy, and after the sweep passes of coordinate descent choose each group again (calib/refine.h). */
 #include "calib/linalg.h"
+#include "calib/refine.h"
 #include "calib/sweep.h"
 #include "quant/method.h"
 
@@ -15,19 +17,30 @@
 static pare_status encode(const pare_method_layer *l, pare_diag *d) {
     size_t bytes = l->rows * l->n * sizeof(float);
     const float *r = l->s->r && l->s->r_rows == l->rows ? l->s->r : NULL;
-    PARE_TRY(pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, 1.0f, l->target, d));
+    PARE_TRY(pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, l->order, 1.0f, l->target, d));
     float *w = pare_malloc(bytes); /* the sweep works in place */
     if (!w) return pare_fail(d, PARE_ERR_NOMEM, NULL, "gptq", "no memory for %zu x %zu weights", l->rows, l->n);
     memcpy(w, l->target, bytes);
-    pare_sweep sweep = {.rows = l->rows, .n = l->n, .u = l->u, .type = l->type, .w = w, .out = l->out};
+    pare_sweep sweep =
+        {.rows = l->rows, .n = l->n, .u = l->u, .order = l->order, .type = l->type, .w = w, .out = l->out};
     pare_status s = pare_sweep_run(&sweep, d);
     pare_free(w);
-    return s;
+    PARE_TRY(s);
+    pare_refine refine = {.rows = l->rows,
+                          .n = l->n,
+                          .w = l->target,
+                          .h = l->s->h,
+                          .damping = l->damping,
+                          .type = l->type,
+                          .out = l->out,
+                          .passes = l->passes};
+    return pare_refine_run(&refine, d);
 }
 
 const pare_method pare_method_gptq = {.name = "gptq",
                                       .text = "error feedback through the inputs' second moments, targets corrected",
                                       .calibrated = true,
                                       .factor = true,
+                                      .ordered = true,
                                       .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL,
                                       .encode = encode};

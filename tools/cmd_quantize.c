@@ -40,6 +40,7 @@ int pare_cmd_quantize(int argc, char **argv) {
          "calibrated methods: text to calibrate on (default: a small one built in)"},
         {"--calib-windows", 0, 'i', &o.calib_windows, "N", "calibrated methods: windows of the text to use (128)"},
         {"--calib-ctx", 0, 'i', &o.calib_ctx, "N", "calibrated methods: tokens per window (512)"},
+        {"--no-refine", 0, 'f', &o.no_refine, NULL, "gptq: one sweep over each matrix, no passes after it"},
         {"--imatrix", 0, 's', &o.imatrix, "FILE",
          "method search: importance from llama.cpp's file (both formats) instead of a text"},
         {"--save-imatrix", 0, 's', &o.save_imatrix, "FILE",

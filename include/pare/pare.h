@@ -149,6 +149,7 @@ typedef struct pare_job_opts {
     int64_t calib_ctx, calib_windows; /* its windows: tokens each, how many; 0 = 512 and 128 */
     const char *imatrix;              /* method "search": importance from a file of llama.cpp instead of a text */
     const char *save_imatrix; /* calibrated methods: the original's inputs as such a file (.dat: the older format) */
+    bool no_refine;           /* method "gptq": one sweep, no passes after it */
     bool pure;                /* mixes: the base type for every matrix */
     bool allow_requantize;    /* rounding what is already rounded is refused without this */
     bool force;               /* replace an existing output */

@@ -43,23 +43,32 @@ text = " ".join(rng.choice(words, 5000))
 open(f"{out}/text", "w").write(text)
 
 # ---- the first layer against numpy ----
-must(src, "-o", f"{out}/int4", "--to", "int4:g32", "--method", "gptq", "--calib", f"{out}/text", "--calib-ctx", ctx, "--calib-windows", 24)
+for name, more in (("int4", ["--no-refine"]), ("refined", [])):
+    must(src, "-o", f"{out}/{name}", "--to", "int4:g32", "--method", "gptq", "--calib", f"{out}/text", "--calib-ctx", ctx, "--calib-windows", 24, *more)
 stored = load_file(f"{out}/int4/model.safetensors")
+refined = load_file(f"{out}/refined/model.safetensors")
 cfg, W = ref.load(src)
 ids = [1] + Tokenizer.from_file(f"{src}/tokenizer.json").encode(text, add_special_tokens=False).ids
 windows = np.array(ids[:24 * ctx]).reshape(24, ctx)
 windows[:, 0] = 1
 
 
-def decoded(name):
-    packed, scale = stored[f"model.{name}.weight_packed"], stored[f"model.{name}.weight_scale"]
+def decoded(name, of=None):
+    packed, scale = ((of or stored)[f"model.{name}.weight_{x}"] for x in ("packed", "scale"))
     codes = (packed[:, :, None].view(np.uint32) >> (4 * np.arange(8, dtype=np.uint32)) & 15).astype(np.int64).reshape(len(packed), -1) - 8
     codes = codes[:, :W[f"{name}.weight"].shape[1]]
     return codes, scale, (codes.astype(np.float32) * np.repeat(scale.astype(np.float32), 32, 1)[:, :codes.shape[1]]).astype(scale.dtype).astype(np.float64)
 
 
+def by_energy(h, group=32):
+    """Groups of columns by falling energy of their inputs, within them columns."""
+    e = np.diag(h).astype(np.float32)
+    groups = sorted(range(0, len(e), group), key=lambda g: -e[g:g + group].astype(np.float64).sum())
+    return np.concatenate([g + np.argsort(-e[g:g + group], kind="stable") for g in groups])
+
+
 def sweep(w, u, scale):
-    w, codes, step = w.copy(), np.zeros(w.shape, np.int64), np.repeat(scale.astype(np.float64), 32, 1)
+    w, codes, step = w.copy(), np.zeros(w.shape, np.int64), scale.astype(np.float64)
     for j in range(w.shape[1]):
         s = np.where(step[:, j] == 0, 1, step[:, j])
         codes[:, j] = np.where(step[:, j] == 0, 0, np.clip(np.rint(w[:, j] / s), -8, 7))
@@ -72,14 +81,21 @@ def sweep(w, u, scale):
 
 def compare(name, xf, xq, rf=None, rq=None):
     w, (codes, scale, _) = W[f"{name}.weight"], decoded(name)
+    same_input = xf is xq
     xf, xq = xf.reshape(-1, w.shape[1]), xq.reshape(-1, w.shape[1])
     h = xq.T @ xq
     inverse = np.linalg.inv(h + 0.01 * np.trace(h) / len(h) * np.eye(len(h)))
     error = w @ ((xf - xq).T @ xq)
     if rf is not None: error += (rf - rq).reshape(-1, len(w)).T @ xq
-    expected = sweep(w + error @ inverse, np.linalg.cholesky(inverse).T, scale)
+    o = by_energy(h)
+    expected = np.zeros(w.shape, np.int64)
+    expected[:, o] = sweep((w + error @ inverse)[:, o], np.linalg.cholesky(inverse[np.ix_(o, o)]).T, np.repeat(scale, 32, 1)[:, o])
     same = (codes == expected).mean()
-    plain = sweep(w, np.eye(len(h)), scale)
+    error_of = lambda q: np.einsum("ij,jk,ik", w - q, h + 0.01 * np.trace(h) / len(h) * np.eye(len(h)), w - q)
+    if same_input:
+        once, more = error_of(decoded(name)[2]), error_of(decoded(name, refined)[2])
+        check(f"passes after the sweep lower the error of {name}", more < 0.99 * once, f"{more / once:.3f}")
+    plain = sweep(w, np.eye(len(h)), np.repeat(scale, 32, 1))
     check(f"codes of {name} are numpy's", same > 0.99, f"{100 * same:.2f} % (without error feedback {100 * (codes == plain).mean():.1f} %)")
 
 

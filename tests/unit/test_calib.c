@@ -194,7 +194,7 @@ static void target_is_corrected(void **state) {
     pare_cross_add(n, n, tokens, delta, q, c);
     double used, error[2] = {0};
     assert_int_equal(pare_inverse_factor(n, h, 1e-4, u, &used, NULL), PARE_OK);
-    assert_int_equal(pare_corrected_target(rows, n, w, c, NULL, u, 1.0f, target, NULL), PARE_OK);
+    assert_int_equal(pare_corrected_target(rows, n, w, c, NULL, u, NULL, 1.0f, target, NULL), PARE_OK);
     for (int k = 0; k < 2; k++)
         for (size_t t = 0; t < tokens; t++)
             for (size_t r = 0; r < rows; r++) {
