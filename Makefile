@@ -257,4 +257,4 @@ uninstall:
 clean:
 	rm -rf $(B)
 
--include $(LIBOBJ:.o=.d) $(TOOLS:%.c=$(B)/%.d) $(TESTS:=.d) $(PARITY:.o=.d) $(REPLAY:=.d) $(FUZZ_OBJ:.o=.d)
+-include $(LIBOBJ:.o=.d) $(TOOLS:%.c=$(B)/%.d) $(TESTS:=.d) $(wildcard $(B)/tests/tools/*.d) $(PARITY:.o=.d) $(REPLAY:=.d) $(FUZZ_OBJ:.o=.d)

@@ -8,8 +8,8 @@
  * be in any storage format; a `transposed` operand of MatMul is [N, K] as linear layers are stored.
  *
  * Shared memory: the output of an elementwise operator (one or two operands) may be the memory of an operand with as
- * many elements, and TensorScatter's output that of its cache (then only the update is written). Otherwise outputs
- * overlap nothing. */
+ * many elements, TensorScatter's output that of its cache and ScatterND's that of its data (then only the update is
+ * written). Otherwise outputs overlap nothing. */
 #ifndef PARE_CORE_OP_H
 #define PARE_CORE_OP_H
 
@@ -50,7 +50,7 @@ bool pare_act_find(const char *name, pare_act_round *out); /* false: no such wor
 /* ---- attributes, one struct per operator that has any ---- */
 typedef struct {
     int64_t axis;
-} pare_attr_softmax; /* Softmax: -1 */
+} pare_attr_softmax; /* Softmax, LogSoftmax: -1 */
 typedef struct {
     int64_t axis;
 } pare_attr_concat;
@@ -65,7 +65,17 @@ typedef struct {
 } pare_attr_swish; /* 1 */
 typedef struct {
     bool keepdims, noop_with_empty_axes;
-} pare_attr_reduce;
+} pare_attr_reduce; /* ReduceMean, ReduceSum */
+typedef struct {
+    int64_t start, end;
+} pare_attr_shape; /* Shape: dimensions start .. end-1, negative ones counted from the last; end: INT64_MAX */
+typedef struct {
+    float value;
+} pare_attr_fill; /* ConstantOfShape, f32 only */
+typedef enum { PARE_SCATTER_SET, PARE_SCATTER_ADD, PARE_SCATTER_MUL, PARE_SCATTER_MAX, PARE_SCATTER_MIN } pare_scatter;
+typedef struct {
+    pare_scatter reduction;
+} pare_attr_scatter_nd; /* ScatterND: "none" */
 typedef struct {
     bool allowzero;
 } pare_attr_reshape;
@@ -103,6 +113,13 @@ typedef struct {
  * nonpad_kv_seqlen - t + i: the causal offset is the past length (a cache of fixed capacity holds keys 0..nonpad-1).
  * A query that sees no key yields zeros. */
 
+/* Gradients (dX is the gradient of the loss with respect to X; attributes are those of the operator itself):
+ *   GeluGrad, SwishGrad     dY, X                             -> dX
+ *   LayerNormalizationGrad  dY, X, scale                      -> dX, d scale, d bias    one scale per element
+ * normalized RMSNormalizationGrad    dY, X, scale                      -> dX, d scale AttentionGrad           dY, Y, Q,
+ * K, V, attn_mask, nonpad_kv_seqlen -> dQ, dK, dV   no softcap, no past An output that is not wanted is NULL; d scale
+ * and d bias are sums over all rows in an order that depends on shapes alone. */
+
 typedef struct pare_op_call {
     pare_op op;
     const void *attr; /* the operator's struct, or NULL when it has none */
@@ -110,7 +127,8 @@ typedef struct pare_op_call {
     const pare_tensor *in[PARE_OP_MAX_IN]; /* NULL = absent */
     pare_tensor *out[PARE_OP_MAX_OUT];     /* shapes already set by shape inference; NULL = not wanted */
     const void *host[PARE_OP_MAX_IN];      /* host memory of constant operands (axes, starts, weights as stored), for
-                                              backends whose tensors lie elsewhere; NULL for all others */
+                                              backends whose tensors lie elsewhere; NULL for all others. What a Shape
+                                              node yields is host memory only: data is the same address */
     void *workspace;                       /* at least workspace_bytes(call), 64-byte aligned */
     size_t workspace_bytes;
     pare_act_round act;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One Attention call, understood: views of its operands and the rules of who sees whom. Shared by the tiled way
- * (cpu/op_attention_tiles.c) and the row way (cpu/op_attention_rows.c), which also returns the scores. */
+ * (cpu/op_attention_tiles.c) and the row way (cpu/op_attention_rows.c), which also returns the scores, and
+ * by the gradient (cpu/op_grad_attention.c). */
 #ifndef PARE_CPU_ATTENTION_H
 #define PARE_CPU_ATTENTION_H
 
@@ -29,6 +30,9 @@ static inline const float *pare_attn_row(const pare_attn_view *v, size_t b, size
     return v->data + b * v->batch + h * v->head + i * v->row;
 }
 
+/* Checks a call of Attention (but for what nonpad holds) and fills *a. */
+pare_status pare_attn_describe(const pare_op_call *c, pare_attn *a, pare_diag *d);
+pare_status pare_attn_check_nonpad(const pare_op_call *c, const pare_attn *a, pare_diag *d);
 size_t pare_attn_visible(const pare_attn *a, size_t b, size_t i);
 void pare_attn_add_mask(const pare_attn *a, size_t b, size_t h, size_t i, size_t first, size_t n, float *s);
 

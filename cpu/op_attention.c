@@ -80,8 +80,8 @@ static pare_status check_mask(const pare_op_call *c, pare_attn *a, pare_diag *d)
     return PARE_OK;
 }
 
-/* The only check that reads data: not part of describe(), which also serves planning. */
-static pare_status check_nonpad(const pare_op_call *c, const pare_attn *a, pare_diag *d) {
+/* The only check that reads data: not part of pare_attn_describe(), which also serves planning. */
+pare_status pare_attn_check_nonpad(const pare_op_call *c, const pare_attn *a, pare_diag *d) {
     const pare_tensor *nonpad = a->nonpad;
     if (!nonpad) return PARE_OK;
     if (a->past || (size_t)pare_tensor_elems(nonpad) != a->batch)
@@ -94,7 +94,7 @@ static pare_status check_nonpad(const pare_op_call *c, const pare_attn *a, pare_
     return PARE_OK;
 }
 
-static pare_status describe(const pare_op_call *c, pare_attn *a, pare_diag *d) {
+pare_status pare_attn_describe(const pare_op_call *c, pare_attn *a, pare_diag *d) {
     const pare_tensor *q = c->in[0], *k = c->in[1], *v = c->in[2], *y = c->out[0];
     *a = (pare_attn){.attr = c->attr ? c->attr : &attr_default};
     int64_t batch = q->shape[0];
@@ -153,14 +153,14 @@ static pare_status write_present(const pare_op_call *c, const pare_attn *a, int 
 
 size_t pare_cpu_attention_workspace(const pare_op_call *c) {
     pare_attn a;
-    if (describe(c, &a, NULL) != PARE_OK) return 0;
+    if (pare_attn_describe(c, &a, NULL) != PARE_OK) return 0;
     return (output(c, 3) ? pare_attn_rows_floats(&a) : pare_attn_tiles_floats(&a)) * sizeof(float);
 }
 
 pare_status pare_cpu_attention_run(const pare_op_call *c, pare_diag *d) {
     pare_attn a;
-    PARE_TRY(describe(c, &a, d));
-    PARE_TRY(check_nonpad(c, &a, d));
+    PARE_TRY(pare_attn_describe(c, &a, d));
+    PARE_TRY(pare_attn_check_nonpad(c, &a, d));
     PARE_TRY(write_present(c, &a, 1, d));
     PARE_TRY(write_present(c, &a, 2, d));
     if (!a.batch || !a.q.n) return PARE_OK;

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ReduceMean (opset 18: axes are an input). Each output element is summed in double, in the input's order. */
+ * ReduceMean and ReduceSum (axes are an input). Each output element is summed in double, in the input's order. */
 #include "cpu/ops_cpu.h"
 
-bool pare_cpu_reduce_mean_supports(const pare_op_call *c) {
+#define COLUMNS 64 /* of a block that is summed down together: its sums stay in the first-level cache */
+
+bool pare_cpu_reduce_supports(const pare_op_call *c) {
     return pare_cpu_is_f32(c->in[0]) && pare_cpu_is_f32(c->out[0]) &&
            (c->n_in < 2 || !c->in[1] || pare_cpu_is_index(c->in[1]));
 }
 
-typedef struct mean_job {
+typedef struct reduce_job {
     const float *x;
     float *y;
     int n_kept, n_gone; /* coalescing is not worth it: at most 8 dimensions */
     int64_t kept[PARE_MAX_DIMS], kept_stride[PARE_MAX_DIMS], gone[PARE_MAX_DIMS], gone_stride[PARE_MAX_DIMS];
-    size_t count; /* elements per output */
-} mean_job;
+    size_t count, out; /* elements per output, outputs */
+    double divisor;
+} reduce_job;
 
-static void mean_item(void *ctx, size_t i) {
-    const mean_job *j = ctx;
+static void reduce_item(void *ctx, size_t i) {
+    const reduce_job *j = ctx;
     const float *x = j->x;
     size_t rest = i;
     for (int k = j->n_kept - 1; k >= 0; k--) {
@@ -34,7 +37,19 @@ static void mean_item(void *ctx, size_t i) {
         for (size_t e = 0; e < inner; e++) sum += p[e * step];
         for (int k = last - 1; k >= 0 && ++at[k] == j->gone[k]; k--) at[k] = 0;
     }
-    j->y[i] = (float)(sum / (double)j->count);
+    j->y[i] = (float)(sum / j->divisor);
+}
+
+/* The leading axes: rows of `out` elements are added up. */
+static void columns_item(void *ctx, size_t item) {
+    const reduce_job *j = ctx;
+    size_t first = item * COLUMNS, n = j->out - first < COLUMNS ? j->out - first : COLUMNS;
+    double sum[COLUMNS] = {0};
+    for (size_t r = 0; r < j->count; r++) {
+        const float *x = j->x + r * j->out + first;
+        for (size_t k = 0; k < n; k++) sum[k] += x[k];
+    }
+    for (size_t k = 0; k < n; k++) j->y[first + k] = (float)(sum[k] / j->divisor);
 }
 
 static pare_status which_axes(const pare_op_call *c, bool gone[PARE_MAX_DIMS], pare_diag *d) {
@@ -52,19 +67,23 @@ static pare_status which_axes(const pare_op_call *c, bool gone[PARE_MAX_DIMS], p
     return PARE_OK;
 }
 
-pare_status pare_cpu_reduce_mean_run(const pare_op_call *c, pare_diag *d) {
+pare_status pare_cpu_reduce_run(const pare_op_call *c, pare_diag *d) {
     const pare_tensor *x = c->in[0];
     bool gone[PARE_MAX_DIMS] = {0};
     PARE_TRY(which_axes(c, gone, d));
-    mean_job j = {.x = x->data, .y = c->out[0]->data, .count = 1};
-    size_t out = 1;
+    reduce_job j = {.x = x->data, .y = c->out[0]->data, .count = 1, .out = 1};
+    bool leading = true; /* no axis goes behind one that stays */
     for (int k = 0; k < x->ndim; k++) {
         int64_t stride = pare_cpu_span(x, k + 1, x->ndim);
+        if (gone[k] && j.n_kept) leading = false;
         if (gone[k]) j.gone[j.n_gone] = x->shape[k], j.gone_stride[j.n_gone++] = stride, j.count *= (size_t)x->shape[k];
-        else j.kept[j.n_kept] = x->shape[k], j.kept_stride[j.n_kept++] = stride, out *= (size_t)x->shape[k];
+        else j.kept[j.n_kept] = x->shape[k], j.kept_stride[j.n_kept++] = stride, j.out *= (size_t)x->shape[k];
     }
-    if ((size_t)pare_tensor_elems(c->out[0]) != out)
-        return pare_cpu_fail(c, d, "the output should have %zu elements", out);
-    pare_cpu_for(out, j.count, mean_item, &j);
+    if ((size_t)pare_tensor_elems(c->out[0]) != j.out)
+        return pare_cpu_fail(c, d, "the output should have %zu elements", j.out);
+    j.divisor = c->op == PARE_OP_ReduceMean ? (double)j.count : 1;
+    if (leading && j.n_gone && j.n_kept)
+        pare_cpu_for((j.out + COLUMNS - 1) / COLUMNS, j.count * COLUMNS, columns_item, &j);
+    else pare_cpu_for(j.out, j.count, reduce_item, &j);
     return PARE_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Operators that only move elements: Reshape, Transpose, Concat, Slice; any element size. */
+ * Operators that only move elements: Reshape, Transpose, Expand, Concat, Slice; any element size. */
 #include "cpu/ops_cpu.h"
 
 #include <string.h>
@@ -83,6 +83,26 @@ pare_status pare_cpu_transpose_run(const pare_op_call *c, pare_diag *d) {
         seen |= 1u << from;
         w.dim[k] = x->shape[from];
         w.stride[k] = pare_cpu_span(x, from + 1, x->ndim) * (int64_t)w.size;
+    }
+    run_walk(&w);
+    return PARE_OK;
+}
+
+bool pare_cpu_expand_supports(const pare_op_call *c) {
+    return c->in[0]->type == c->out[0]->type && pare_cpu_plain(c->in[0]);
+}
+
+/* The output's shape holds the answer to the second operand. */
+pare_status pare_cpu_expand_run(const pare_op_call *c, pare_diag *d) {
+    const pare_tensor *x = c->in[0], *y = c->out[0];
+    walk w = {.x = x->data, .y = y->data, .size = x->type->block_bytes, .n = y->ndim};
+    if (x->ndim > y->ndim) return pare_cpu_fail(c, d, "the output has fewer dimensions than the input");
+    for (int k = 0; k < y->ndim; k++) {
+        int from = k - (y->ndim - x->ndim);
+        int64_t dim = from < 0 ? 1 : x->shape[from];
+        if (dim != 1 && dim != y->shape[k]) return pare_cpu_fail(c, d, "the input does not broadcast to the output");
+        w.dim[k] = y->shape[k];
+        w.stride[k] = dim == 1 ? 0 : pare_cpu_span(x, from + 1, x->ndim) * (int64_t)w.size;
     }
     run_walk(&w);
     return PARE_OK;

@@ -12,6 +12,15 @@ void pare_sqrt_f32_ref(const float *x, float *y, size_t n, float alpha) {
 void pare_erf_f32_ref(const float *x, float *y, size_t n, float alpha) {
     for (size_t i = 0; i < n; i++) y[i] = erff(x[i]);
 }
+void pare_exp_f32_ref(const float *x, float *y, size_t n, float alpha) {
+    for (size_t i = 0; i < n; i++) y[i] = expf(x[i]);
+}
+void pare_log_f32_ref(const float *x, float *y, size_t n, float alpha) {
+    for (size_t i = 0; i < n; i++) y[i] = logf(x[i]);
+}
+void pare_sign_f32_ref(const float *x, float *y, size_t n, float alpha) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i] > 0 ? 1.0f : x[i] < 0 ? -1.0f : x[i] * 0; /* NaN passes */
+}
 void pare_sigmoid_f32_ref(const float *x, float *y, size_t n, float alpha) {
     for (size_t i = 0; i < n; i++) y[i] = 1.0f / (1.0f + expf(-x[i]));
 }

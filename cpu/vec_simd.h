@@ -23,6 +23,7 @@
     }
 UNARY(sqrt_f32, , v_sqrt(v))
 UNARY(erf_f32, , v_erf(v))
+UNARY(exp_f32, , v_exp(v))
 UNARY(sigmoid_f32, , v_sigmoid(v))
 UNARY(tanh_f32, , v_tanh(v))
 UNARY(relu_f32, V zero = v_set1(0.0f), v_select_lt(v, zero, zero, v))

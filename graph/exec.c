@@ -140,6 +140,7 @@ pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], par
 
 /* Where v lives in this run; NULL for an input or state that was not bound. */
 static void *address(const pare_exec *e, pare_value v) {
+    if (e->plan->known && e->plan->known[v]) return e->plan->known[v];
     for (;;) {
         if (e->bound[v]) return e->bound[v];
         if (e->plan->alias[v] < 0) break;
@@ -176,7 +177,7 @@ static pare_status bind(pare_exec *e, const pare_binding *b, int n, pare_diag *d
 static pare_status to_host(pare_exec *e, pare_value v, pare_tensor *out, pare_diag *d) {
     *out = e->plan->values[v];
     out->data = address(e, v);
-    if (e->be->host_memory) return PARE_OK;
+    if (e->be->host_memory || (e->plan->known && e->plan->known[v])) return PARE_OK;
     size_t bytes = pare_tensor_bytes(out);
     if (pare_grow(&e->host[v], &e->host_bytes[v], bytes ? bytes : 1, 1) != PARE_OK)
         return pare_fail(d, PARE_ERR_NOMEM, NULL, e->g->values[v].name, "not enough memory to read the result");
@@ -201,7 +202,7 @@ static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     for (int k = 0; k < n->n_out; k++) e->plan->values[n->out[k]].data = address(e, n->out[k]);
     call.workspace = e->workspace;
     call.workspace_bytes = e->workspace_bytes;
-    bool nothing = n->op == PARE_OP_Reshape && call.out[0]->data == call.in[0]->data;
+    bool nothing = n->op == PARE_OP_Shape || (n->op == PARE_OP_Reshape && call.out[0]->data == call.in[0]->data);
     if (!nothing) {
         bool fallback = e->plan->fallback && e->plan->fallback[i];
         pare_status s = fallback ? pare_exec_run_fallback(e, &call, d) : e->be->run(e->dev, &call, d);

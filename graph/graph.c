@@ -110,17 +110,12 @@ static bool operands_fit(pare_graph *g, pare_op op, const char *name, int n_in, 
     return ok;
 }
 
-pare_value pare_graph_node(pare_graph *g, pare_op op, const char *name, const void *attr, size_t attr_bytes, int n_in,
+/* attr is the graph's own. */
+static pare_value add_node(pare_graph *g, pare_op op, const char *name, const void *attr, int n_in,
                            const pare_value *in, int n_out) {
     if (!operands_fit(g, op, name, n_in, in, n_out)) return PARE_NO_VALUE;
-    pare_graph_node_t n = {.op = op, .n_in = n_in, .n_out = n_out, .stage = current_stage(g)};
+    pare_graph_node_t n = {.op = op, .attr = attr, .n_in = n_in, .n_out = n_out, .stage = current_stage(g)};
     n.name = keep_name(g, name);
-    if (attr_bytes) {
-        void *copy = pare_arena_alloc(g->arena, attr_bytes);
-        if (!copy) return fail(g, PARE_ERR_NOMEM, NULL);
-        memcpy(copy, attr, attr_bytes);
-        n.attr = copy;
-    }
     for (int i = 0; i < n_in; i++) n.in[i] = in[i] < 0 ? PARE_NO_VALUE : in[i];
     int index = (int)g->n_nodes;
     for (int i = 0; i < n_out; i++) n.out[i] = add_value(g, name, PARE_VALUE_NODE, NULL, index);
@@ -129,6 +124,22 @@ pare_value pare_graph_node(pare_graph *g, pare_op op, const char *name, const vo
         return fail(g, PARE_ERR_NOMEM, NULL);
     g->nodes[g->n_nodes++] = n;
     return n.out[0];
+}
+
+pare_value pare_graph_node(pare_graph *g, pare_op op, const char *name, const void *attr, size_t attr_bytes, int n_in,
+                           const pare_value *in, int n_out) {
+    void *copy = NULL;
+    if (attr_bytes && g->status == PARE_OK) {
+        copy = pare_arena_alloc(g->arena, attr_bytes);
+        if (!copy) return fail(g, PARE_ERR_NOMEM, NULL);
+        memcpy(copy, attr, attr_bytes);
+    }
+    return add_node(g, op, name, copy, n_in, in, n_out);
+}
+
+pare_value pare_graph_node_like(pare_graph *g, int i, const char *name, const pare_value *in) {
+    const pare_graph_node_t *n = &g->nodes[i];
+    return add_node(g, n->op, name, n->attr, n->n_in, in, n->n_out);
 }
 
 pare_value pare_graph_output(const pare_graph *g, pare_value v, int i) {

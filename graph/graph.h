@@ -31,6 +31,8 @@ pare_value pare_graph_const_f32(pare_graph *g, const char *name, int ndim, const
  * pare_graph_output(g, first, i). The node's name is also its first output's name. A negative input is absent. */
 pare_value pare_graph_node(pare_graph *g, pare_op op, const char *name, const void *attr, size_t attr_bytes, int n_in,
                            const pare_value *in, int n_out);
+/* A copy of node i with other operands (as many). */
+pare_value pare_graph_node_like(pare_graph *g, int i, const char *name, const pare_value *in);
 void pare_graph_mark_output(pare_graph *g, pare_value v);
 /* Starts a new stage: nodes added from here on belong to it. Values that cross stages are the cut activations. */
 void pare_graph_stage(pare_graph *g, const char *name);

@@ -20,8 +20,24 @@ void pare_memplan_free(pare_memplan **pp) {
     pare_free(p->offset);
     pare_free(p->first);
     pare_free(p->last);
+    pare_free(p->known);
+    pare_free(p->dims);
     pare_free(p);
     *pp = NULL;
+}
+
+/* Shape's numbers are part of the plan, so that the operands they are for can be planned, too. */
+static bool room_for_shapes(const pare_graph *g, pare_memplan *p) {
+    size_t n = 0;
+    for (size_t i = 0; i < g->n_nodes; i++) n += g->nodes[i].op == PARE_OP_Shape;
+    if (!n) return true;
+    p->known = pare_calloc(g->n_values, sizeof *p->known);
+    p->dims = pare_calloc(n * PARE_MAX_DIMS, sizeof *p->dims);
+    if (!p->known || !p->dims) return false;
+    n = 0;
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op == PARE_OP_Shape) p->known[g->nodes[i].out[0]] = p->dims + n++ * PARE_MAX_DIMS;
+    return true;
 }
 
 static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym, bool fallbacks) {
@@ -34,7 +50,8 @@ static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym, bool fall
     p->first = pare_calloc(n, sizeof *p->first);
     p->last = pare_calloc(n, sizeof *p->last);
     if (fallbacks) p->fallback = pare_calloc(g->n_nodes + 1, sizeof *p->fallback);
-    if ((fallbacks && !p->fallback) || !p->values || !p->alias || !p->offset || !p->first || !p->last)
+    bool shapes = room_for_shapes(g, p);
+    if (!shapes || (fallbacks && !p->fallback) || !p->values || !p->alias || !p->offset || !p->first || !p->last)
         pare_memplan_free(&p);
     for (size_t v = 0; p && v < n; v++) {
         p->values[v] = g->values[v].tensor;
@@ -57,6 +74,7 @@ void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_rou
         if (!p->fallback) continue; /* the backend has host memory, and no use for it */
         const pare_graph_value *v = &g->values[n->in[k]];
         if (v->kind == PARE_VALUE_WEIGHT) call->host[k] = v->tensor.data;
+        else if (p->known && p->known[n->in[k]]) call->host[k] = p->known[n->in[k]];
     }
     for (int k = 0; k < n->n_out; k++) call->out[k] = &p->values[n->out[k]];
 }
@@ -96,6 +114,11 @@ static pare_status infer(const pare_graph *g, pare_memplan *p, const pare_mempla
         pare_memplan_call(g, p, (int)i, on->act, &call);
         pare_status s = pare_infer_shapes(&call, &why);
         if (s != PARE_OK) return pare_fail(d, s, NULL, g->nodes[i].name, "%s", why.text);
+        if (call.op == PARE_OP_Shape) {
+            call.out[0]->data = p->known[g->nodes[i].out[0]];
+            pare_shape_extent(&call, call.out[0]->data);
+            continue;
+        }
         if (on->be->supports(on->dev, &call)) {
             size_t ws = on->be->workspace_bytes(on->dev, &call);
             if (ws > p->workspace_bytes) p->workspace_bytes = ws;
@@ -115,7 +138,7 @@ static void find_last_uses(const pare_graph *g, pare_memplan *p) {
         const pare_graph_node_t *n = &g->nodes[i];
         int stage_first, stage_end;
         pare_graph_stage_range(g, n->stage, &stage_first, &stage_end);
-        for (int k = 0; k < n->n_in; k++) {
+        for (int k = 0; k < n->n_in && n->op != PARE_OP_Shape; k++) { /* Shape reads no data */
             if (n->in[k] < 0) continue;
             bool crosses = g->values[n->in[k]].kind == PARE_VALUE_NODE && g->values[n->in[k]].node < stage_first;
             int use = crosses ? stage_end : (int)i; /* beyond the stage: not even its last node may write over it */
@@ -139,11 +162,16 @@ static bool elementwise(pare_op op) {
     case PARE_OP_Div:
     case PARE_OP_Sqrt:
     case PARE_OP_Erf:
+    case PARE_OP_Exp:
+    case PARE_OP_Log:
+    case PARE_OP_Sign:
     case PARE_OP_Sigmoid:
     case PARE_OP_Tanh:
     case PARE_OP_Relu:
     case PARE_OP_Gelu:
-    case PARE_OP_Swish: return true;
+    case PARE_OP_Swish:
+    case PARE_OP_GeluGrad:
+    case PARE_OP_SwishGrad: return true;
     default: return false;
     }
 }
@@ -157,10 +185,11 @@ static pare_value writes_over(const pare_graph *g, const pare_memplan *p, int i)
         bool weight = g->values[root_of(p, n->in[0])].kind == PARE_VALUE_WEIGHT;
         return weight && p->fallback ? PARE_NO_VALUE : n->in[0];
     }
-    if (n->op == PARE_OP_TensorScatter) {
+    if (n->op == PARE_OP_TensorScatter || n->op == PARE_OP_ScatterND) {
         pare_value r = root_of(p, n->in[0]);
         pare_value_kind kind = g->values[r].kind;
-        bool dies = p->last[r] == i && root_of(p, n->in[1]) != r;
+        bool dies =
+            p->last[r] == i && root_of(p, n->in[1]) != r && (n->n_in < 3 || n->in[2] < 0 || root_of(p, n->in[2]) != r);
         return dies && (kind == PARE_VALUE_STATE || kind == PARE_VALUE_NODE) ? n->in[0] : PARE_NO_VALUE;
     }
     if (!elementwise(n->op)) return PARE_NO_VALUE;
@@ -229,7 +258,7 @@ static pare_status place(const pare_graph *g, pare_memplan *p, pare_diag *d) {
         return PARE_ERR_NOMEM;
     }
     for (size_t v = 0; v < g->n_values; v++) {
-        if (g->values[v].kind != PARE_VALUE_NODE || p->alias[v] >= 0) continue;
+        if (g->values[v].kind != PARE_VALUE_NODE || p->alias[v] >= 0 || (p->known && p->known[v])) continue;
         size_t bytes = pare_memplan_round(pare_tensor_bytes(&p->values[v]));
         rooms[n++] = (room){bytes ? bytes : PARE_MEMPLAN_ALIGN, 0, p->first[v], p->last[v], (pare_value)v};
     }

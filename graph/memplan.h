@@ -20,6 +20,8 @@ typedef struct pare_memplan {
     pare_value *alias;   /* the value whose memory this one is, or PARE_NO_VALUE */
     size_t *offset;      /* into the block, or PARE_NO_OFFSET */
     int *first, *last;   /* lifetime in nodes, of values with an offset */
+    int64_t **known,
+        *dims; /* per value: what a Shape node yields, in host memory, else NULL; NULL when there is none */
     size_t block_bytes, workspace_bytes;
     size_t n_fallbacks, staging_bytes, cpu_workspace_bytes; /* host memory that the largest of them needs */
     int threads;                                            /* workspaces are sized for this many */

@@ -25,6 +25,8 @@ int pare_shape_axis(int64_t axis, int ndim);
 void pare_shape_set(const pare_op_call *c, int i, const pare_qtype *type, int ndim, const int64_t *shape);
 /* Integers of a constant i64 operand, 1-D or scalar; false when its data is not there. */
 bool pare_shape_ints(const pare_tensor *t, int64_t *v, int max, int *n);
+/* The numbers that Shape yields, up to PARE_MAX_DIMS of them (dims may be NULL); returns how many. */
+int64_t pare_shape_extent(const pare_op_call *c, int64_t *dims);
 /* The type in which an operator computes with t: f32 for every kind of weight, t's own for integers. */
 const pare_qtype *pare_shape_value_type(const pare_tensor *t);
 

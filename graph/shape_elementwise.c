@@ -3,6 +3,8 @@
  * Shape rules of elementwise operators: numpy broadcasting for two operands, unchanged for one. */
 #include "graph/shape.h"
 
+#include "core/status.h"
+
 static pare_status broadcast(const pare_op_call *c, pare_diag *d) {
     const pare_tensor *a = c->in[0], *b = c->in[1];
     int ndim = a->ndim > b->ndim ? a->ndim : b->ndim;
@@ -29,11 +31,30 @@ pare_status pare_shape_Mul(const pare_op_call *c, pare_diag *d) { return broadca
 pare_status pare_shape_Div(const pare_op_call *c, pare_diag *d) { return broadcast(c, d); }
 pare_status pare_shape_Sqrt(const pare_op_call *c, pare_diag *d) { return same(c, d); }
 pare_status pare_shape_Erf(const pare_op_call *c, pare_diag *d) { return same(c, d); }
+pare_status pare_shape_Exp(const pare_op_call *c, pare_diag *d) { return same(c, d); }
+pare_status pare_shape_Log(const pare_op_call *c, pare_diag *d) { return same(c, d); }
+pare_status pare_shape_Sign(const pare_op_call *c, pare_diag *d) { return same(c, d); }
 pare_status pare_shape_Sigmoid(const pare_op_call *c, pare_diag *d) { return same(c, d); }
 pare_status pare_shape_Tanh(const pare_op_call *c, pare_diag *d) { return same(c, d); }
 pare_status pare_shape_Relu(const pare_op_call *c, pare_diag *d) { return same(c, d); }
 pare_status pare_shape_Gelu(const pare_op_call *c, pare_diag *d) { return same(c, d); }
 pare_status pare_shape_Swish(const pare_op_call *c, pare_diag *d) { return same(c, d); }
+
+pare_status pare_shape_LogSoftmax(const pare_op_call *c, pare_diag *d) { return pare_shape_Softmax(c, d); }
+
+pare_status pare_shape_Expand(const pare_op_call *c, pare_diag *d) {
+    pare_tensor like = *c->in[1];
+    if (!pare_shape_ints(c->in[1], like.shape, PARE_MAX_DIMS, &like.ndim))
+        return pare_shape_bad(d, c, "the shape must be a constant");
+    for (int k = 0; k < like.ndim; k++)
+        if (like.shape[k] < 0) return pare_shape_bad(d, c, "a negative dimension");
+    like.type = c->in[0]->type;
+    pare_op_call both = *c;
+    both.in[1] = &like;
+    PARE_TRY(broadcast(&both, d));
+    c->out[0]->type = c->in[0]->type;
+    return PARE_OK;
+}
 
 pare_status pare_shape_Softmax(const pare_op_call *c, pare_diag *d) {
     const pare_attr_softmax *a = c->attr;

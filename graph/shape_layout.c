@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Shape rules of operators that move data: Reshape, Transpose, Concat, Slice, Gather, and ReduceMean. */
+ * Shape rules of operators that move data: Reshape, Transpose, Concat, Slice, Gather, and reductions. */
 #include "graph/shape.h"
 
 pare_status pare_shape_Reshape(const pare_op_call *c, pare_diag *d) {
@@ -123,6 +123,53 @@ pare_status pare_shape_Gather(const pare_op_call *c, pare_diag *d) {
     pare_shape_set(c, 0, pare_shape_value_type(x), n, shape);
     return PARE_OK;
 }
+
+pare_status pare_shape_Shape(const pare_op_call *c, pare_diag *d) {
+    int64_t n = pare_shape_extent(c, NULL);
+    pare_shape_set(c, 0, &pare_qtype_i64, 1, &n);
+    return PARE_OK;
+}
+
+int64_t pare_shape_extent(const pare_op_call *c, int64_t *dims) {
+    const pare_tensor *x = c->in[0];
+    const pare_attr_shape *a = c->attr;
+    int64_t start = a ? a->start : 0, end = a ? a->end : x->ndim, n = 0;
+    if (start < 0) start = start < -x->ndim ? 0 : start + x->ndim;
+    if (end < 0) end = end < -x->ndim ? 0 : end + x->ndim;
+    if (end > x->ndim) end = x->ndim;
+    for (int64_t k = start; k < end; k++, n++)
+        if (dims) dims[n] = x->shape[k];
+    return n;
+}
+
+pare_status pare_shape_ConstantOfShape(const pare_op_call *c, pare_diag *d) {
+    int64_t shape[PARE_MAX_DIMS];
+    int n;
+    if (!pare_shape_ints(c->in[0], shape, PARE_MAX_DIMS, &n))
+        return pare_shape_bad(d, c, "the shape must be a constant");
+    for (int k = 0; k < n; k++)
+        if (shape[k] < 0) return pare_shape_bad(d, c, "a negative dimension");
+    pare_shape_set(c, 0, &pare_qtype_f32, n, shape);
+    return PARE_OK;
+}
+
+pare_status pare_shape_ScatterND(const pare_op_call *c, pare_diag *d) {
+    const pare_tensor *x = c->in[0], *index = c->in[1], *update = c->in[2];
+    if (index->type->kind != PARE_QK_INT || index->ndim < 1) return pare_shape_bad(d, c, "indices must be integers");
+    int64_t depth = index->shape[index->ndim - 1];
+    if (depth < 1 || depth > x->ndim) return pare_shape_bad(d, c, "an index tuple is longer than the data's shape");
+    if (update->type != x->type || update->ndim != index->ndim - 1 + x->ndim - (int)depth)
+        return pare_shape_bad(d, c, "data and updates differ in type or rank");
+    for (int k = 0; k < update->ndim; k++) {
+        bool outer = k < index->ndim - 1;
+        int64_t want = outer ? index->shape[k] : x->shape[k - (index->ndim - 1) + (int)depth];
+        if (update->shape[k] != want) return pare_shape_bad(d, c, "the updates do not fit indices and data");
+    }
+    pare_shape_set(c, 0, x->type, x->ndim, x->shape);
+    return PARE_OK;
+}
+
+pare_status pare_shape_ReduceSum(const pare_op_call *c, pare_diag *d) { return pare_shape_ReduceMean(c, d); }
 
 pare_status pare_shape_ReduceMean(const pare_op_call *c, pare_diag *d) {
     const pare_tensor *x = c->in[0];

@@ -29,10 +29,13 @@ typedef union attrs {
     pare_attr_norm norm;
     pare_attr_rotary rotary;
     pare_attr_scatter scatter;
+    pare_attr_shape shape;
+    pare_attr_scatter_nd scatter_nd;
     pare_attr_attention attention;
 } attrs;
 
-/* Where an ONNX attribute lives: i int64, b bool, f float, s bool set when the string equals `word`, l perm. */
+/* Where an ONNX attribute lives: i int64, b bool, f float, s bool set when the string equals `word`, l perm, r one of
+ * the words of pare_scatter. */
 static const struct field {
     pare_op op;
     const char *name;
@@ -41,12 +44,18 @@ static const struct field {
     const char *word;
 } fields[] = {
     {PARE_OP_Softmax, "axis", 'i', offsetof(pare_attr_softmax, axis), NULL},
+    {PARE_OP_LogSoftmax, "axis", 'i', offsetof(pare_attr_softmax, axis), NULL},
+    {PARE_OP_Shape, "start", 'i', offsetof(pare_attr_shape, start), NULL},
+    {PARE_OP_Shape, "end", 'i', offsetof(pare_attr_shape, end), NULL},
+    {PARE_OP_ScatterND, "reduction", 'r', offsetof(pare_attr_scatter_nd, reduction), NULL},
     {PARE_OP_Concat, "axis", 'i', offsetof(pare_attr_concat, axis), NULL},
     {PARE_OP_Gather, "axis", 'i', offsetof(pare_attr_gather, axis), NULL},
     {PARE_OP_Gelu, "approximate", 's', offsetof(pare_attr_gelu, tanh_approx), "tanh"},
     {PARE_OP_Swish, "alpha", 'f', offsetof(pare_attr_swish, alpha), NULL},
     {PARE_OP_ReduceMean, "keepdims", 'b', offsetof(pare_attr_reduce, keepdims), NULL},
     {PARE_OP_ReduceMean, "noop_with_empty_axes", 'b', offsetof(pare_attr_reduce, noop_with_empty_axes), NULL},
+    {PARE_OP_ReduceSum, "keepdims", 'b', offsetof(pare_attr_reduce, keepdims), NULL},
+    {PARE_OP_ReduceSum, "noop_with_empty_axes", 'b', offsetof(pare_attr_reduce, noop_with_empty_axes), NULL},
     {PARE_OP_Reshape, "allowzero", 'b', offsetof(pare_attr_reshape, allowzero), NULL},
     {PARE_OP_Transpose, "perm", 'l', 0, NULL},
     {PARE_OP_Gemm, "alpha", 'f', offsetof(pare_attr_gemm, alpha), NULL},
@@ -75,8 +84,11 @@ static attrs defaults(pare_op op) {
     attrs a;
     memset(&a, 0, sizeof a);
     switch (op) {
+    case PARE_OP_LogSoftmax:
     case PARE_OP_Softmax: a.softmax.axis = -1; break;
+    case PARE_OP_Shape: a.shape.end = INT64_MAX; break;
     case PARE_OP_Swish: a.swish.alpha = 1; break;
+    case PARE_OP_ReduceSum:
     case PARE_OP_ReduceMean: a.reduce.keepdims = true; break;
     case PARE_OP_Gemm: a.gemm.alpha = a.gemm.beta = 1; break;
     case PARE_OP_LayerNormalization:
@@ -87,6 +99,13 @@ static attrs defaults(pare_op op) {
     return a;
 }
 
+static pare_scatter reduction(const char *word) {
+    static const char *const words[] = {"none", "add", "mul", "max", "min"};
+    int i = 4;
+    while (i > 0 && strcmp(words[i], word) != 0) i--;
+    return (pare_scatter)i;
+}
+
 static bool set_attr(attrs *a, pare_op op, const char *name, char kind, char *value) {
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         const struct field *f = &fields[i];
@@ -95,6 +114,7 @@ static bool set_attr(attrs *a, pare_op op, const char *name, char kind, char *va
         if (f->kind == 'i') *(int64_t *)p = atoll(value);
         else if (f->kind == 'b') *(bool *)p = atoll(value) != 0;
         else if (f->kind == 'f') *(float *)p = strtof(value, NULL);
+        else if (f->kind == 'r') *(pare_scatter *)p = reduction(value);
         else if (f->kind == 's') *(bool *)p = strcmp(value, f->word) == 0;
         else {
             a->transpose.n = (int)strtol(value, &value, 10);

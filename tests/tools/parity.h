@@ -33,6 +33,9 @@ typedef union pc_attr {
     pare_attr_norm norm;
     pare_attr_rotary rotary;
     pare_attr_scatter scatter;
+    pare_attr_scatter_nd scatter_nd;
+    pare_attr_shape shape;
+    pare_attr_fill fill;
     pare_attr_attention attention;
 } pc_attr;
 
@@ -140,7 +143,7 @@ void pc_parts_row(const pare_tensor *w, int64_t row, pc_parts *p);
 
 /* ---- the cases: one function per family ---- */
 
-#define PC_FAMILIES(F) F(elementwise) F(norms) F(moves) F(gather) F(attention) F(products) F(dense)
+#define PC_FAMILIES(F) F(elementwise) F(norms) F(moves) F(gather) F(attention) F(products) F(dense) F(gradients)
 #define PC_DECLARE(f)  void pc_cases_##f(pc_run *r);
 PC_FAMILIES(PC_DECLARE)
 

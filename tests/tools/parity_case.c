@@ -26,8 +26,11 @@ static pc_attr defaults(pare_op op) {
     pc_attr a;
     memset(&a, 0, sizeof a);
     switch (op) {
+    case PARE_OP_LogSoftmax:
     case PARE_OP_Softmax: a.softmax.axis = -1; break;
+    case PARE_OP_SwishGrad:
     case PARE_OP_Swish: a.swish.alpha = 1; break;
+    case PARE_OP_ReduceSum:
     case PARE_OP_ReduceMean: a.reduce.keepdims = true; break;
     case PARE_OP_Gemm: a.gemm.alpha = a.gemm.beta = 1; break;
     case PARE_OP_LayerNormalization:

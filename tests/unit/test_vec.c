@@ -4,6 +4,7 @@
  * width, odd addresses, guard bytes), all of them against the same formula in double, and what NaN and infinity do. */
 #include "harness.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "core/cpu_features.h"
@@ -46,6 +47,8 @@ static void assert_close(const char *what, size_t n, size_t i, double got, doubl
 
 /* ---- elementwise functions: against double, everywhere ---- */
 
+#define UNARY 9
+
 static double in_double(int fn, double x, double alpha) {
     switch (fn) {
     case 0: return sqrt(x);
@@ -54,18 +57,19 @@ static double in_double(int fn, double x, double alpha) {
     case 3: return tanh(x);
     case 4: return x < 0 ? 0 : x;
     case 5: return 0.5 * x * erfc(-x * M_SQRT1_2);
+    case 8: return exp(x) > FLT_MAX ? INFINITY : exp(x);
     case 6: return x / (1 + exp(-2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     default: return x / (1 + exp(-alpha * x));
     }
 }
 static pare_unary_f32_fn *unary(const pare_vec_table *t, int fn) {
-    pare_unary_f32_fn *const all[] = {t->sqrt_f32, t->erf_f32,  t->sigmoid_f32,   t->tanh_f32,
-                                      t->relu_f32, t->gelu_f32, t->gelu_tanh_f32, t->swish_f32};
+    pare_unary_f32_fn *const all[] = {t->sqrt_f32, t->erf_f32,       t->sigmoid_f32, t->tanh_f32, t->relu_f32,
+                                      t->gelu_f32, t->gelu_tanh_f32, t->swish_f32,   t->exp_f32};
     return all[fn];
 }
 /* Relative errors; Gelu's 1 + erf cancels for negative x, so its bound there is absolute, of the size of x * 2^-24. */
-static const double rel_bound[8] = {1e-7, 2.5e-7, 3e-7, 3e-7, 0, 5e-7, 1e-6, 4e-7};
-static const double abs_bound[8] = {0, 0, 1e-38, 0, 0, 3e-7, 3e-7, 2e-36};
+static const double rel_bound[UNARY] = {1e-7, 2.5e-7, 3e-7, 3e-7, 0, 5e-7, 1e-6, 4e-7, 3e-7};
+static const double abs_bound[UNARY] = {0, 0, 1e-38, 0, 0, 3e-7, 3e-7, 2e-36, 0};
 
 static void unary_is_the_function(void **state_) {
     enum { N = 20000 };
@@ -74,7 +78,7 @@ static void unary_is_the_function(void **state_) {
     for (size_t i = 0; i < 2000; i++) x[i] = uniform(-1, 1) * powf(10, uniform(-30, 0));
     for (size_t i = 2000; i < 4000; i++) x[i] = uniform(-110, 110);
     for (int l = 0; l < N_LEVELS; l++)
-        for (int fn = 0; fn < 8; fn++) {
+        for (int fn = 0; fn < UNARY; fn++) {
             unary(level(l), fn)(x, y, N, 1.7f);
             for (size_t i = 0; i < N; i++) {
                 double want = in_double(fn, x[i], 1.7f);
@@ -90,7 +94,7 @@ static void unary_is_the_function(void **state_) {
 
 static void unary_edges(void **state_) {
     const float inf = INFINITY, x[] = {NAN, inf, -inf, 0.0f, -0.0f, 1e-40f, 3e38f, -3e38f};
-    const float want[8][8] = {
+    const float want[UNARY][8] = {
         {NAN, inf, NAN, 0, -0.0f, 0, 1.7320508e19f, NAN},
         {NAN, 1, -1, 0, -0.0f, 0, 1, -1},
         {NAN, 1, 0, 0.5f, 0.5f, 0.5f, 1, 0},
@@ -99,13 +103,14 @@ static void unary_edges(void **state_) {
         {NAN, inf, NAN, 0, 0, 0, 3e38f, 0},
         {NAN, inf, NAN, 0, 0, 0, 3e38f, 0},
         {NAN, inf, NAN, 0, 0, 0, 3e38f, 0},
+        {NAN, inf, 0, 1, 1, 1, inf, 0},
     };
     for (int l = 0; l < N_LEVELS; l++)
-        for (int fn = 0; fn < 8; fn++) {
+        for (int fn = 0; fn < UNARY; fn++) {
             float y[8];
             unary(level(l), fn)(x, y, 8, 1.0f);
             for (size_t i = 0; i < 8; i++) {
-                if (fn >= 5 && i == 2) continue; /* -inf * 0: NaN or 0, by the order of the formula */
+                if (fn >= 5 && fn < 8 && i == 2) continue; /* -inf * 0: NaN or 0, by the order of the formula */
                 assert_close("edge", (size_t)fn, i, y[i], want[fn][i], 1e-6, 1e-19);
             }
         }
@@ -117,7 +122,7 @@ static void unary_lengths(void **state_) {
         harness_buf bx, by, br;
         float *x = random_buf(&bx, n, shift, -6, 6), *y = random_buf(&by, n, 1, 0, 1), *r = random_buf(&br, n, 0, 0, 1);
         for (int l = 1; l < N_LEVELS; l++)
-            for (int fn = 0; fn < 8; fn++) {
+            for (int fn = 0; fn < UNARY; fn++) {
                 unary(level(0), fn)(x, r, n, 1.0f);
                 unary(level(l), fn)(x, y, n, 1.0f);
                 for (size_t i = 0; i < n; i++) assert_close("variant", n, i, y[i], r[i], 2e-6, 2e-6);
