@@ -202,7 +202,19 @@ __device__ __forceinline__ void pare_codes_store(const pare_codes_args &a, const
 /* First piece of work of block b. */
 __device__ __forceinline__ int64_t pare_codes_first(int64_t work, int b, int blocks) { return work * b / blocks; }
 
+/* Tiles that an architecture's shared memory cannot hold are never launched there: they have no body. */
+#if defined PARE_EMU || !defined __CUDA_ARCH__ || __CUDA_ARCH__ >= 900
+#define PARE_CODES_MOST (227 << 10)
+#elif __CUDA_ARCH__ >= 860
+#define PARE_CODES_MOST (99 << 10)
+#elif __CUDA_ARCH__ >= 800
+#define PARE_CODES_MOST (163 << 10)
+#else
+#define PARE_CODES_MOST (64 << 10)
+#endif
+
 template <class T> __global__ void __launch_bounds__(T::THREADS, T::PER) pare_codes_kernel(pare_codes_args a) {
+    if constexpr (T::SHARED > PARE_CODES_MOST) return;
     PARE_DYNAMIC_SHARED(uint8_t, shared);
     float *decoded = (float *)(shared + T::STAGES * T::BYTES);
     int b = (int)blockIdx.x, blocks = (int)gridDim.x;
