@@ -41,6 +41,7 @@ pare_status pare_calib_key(const pare_job *job, const pare_calib_data *data, par
         key->options = text(text(key->options, p->criterion->name), p->spec.text);
         key->options = pare_checksum(key->options, &p->scope, sizeof p->scope);
     }
+    if (job->keep_zeros) key->options = text(key->options, "keep zeros");
     for (size_t i = 0; i < job->n; i++) {
         const pare_job_tensor *t = &job->t[i];
         double share = t->pruned ? t->sparsity : -1;

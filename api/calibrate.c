@@ -183,7 +183,8 @@ static pare_status solve(calibration *c, const pare_linear *l, const pare_stats 
                                    .damping = f->damping,
                                    .passes = c->job->no_refine ? 0 : PASSES,
                                    .out = out,
-                                   .target = target};
+                                   .target = target,
+                                   .keep_zeros = c->job->keep_zeros};
         st = c->job->method->encode(&layer, d);
         if (st == PARE_OK) st = pare_calib_measure(&layer, &t->quality, d);
     }

@@ -87,6 +87,7 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
         return nomem(d);
     }
     job->force = o->force;
+    job->keep_zeros = o->keep_zeros;
     job->calib = o->calib;
     job->imatrix = o->imatrix, job->save_imatrix = o->save_imatrix;
     job->no_refine = o->no_refine;
@@ -268,6 +269,7 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (s == PARE_OK && job->journal) pare_journal_remove(job->journal);
     pare_writer_close(&w);
     if (s == PARE_OK && job->narrowed) return pare_job_narrow_check(job, d);
+    if (s == PARE_OK && job->keep_zeros) return pare_job_zeros_check(job, d);
     return s == PARE_OK && job->prune ? pare_job_prune_check(job, d) : s;
 }
 

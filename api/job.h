@@ -35,11 +35,12 @@ typedef struct pare_job_tensor {
     size_t importance_rows;
     const pare_qtype *was; /* remade: the source's format and bytes; or NULL */
     uint64_t was_bytes;
-    const char *was_name; /* in the source, when map->src is gone */
-    bool pruned;          /* to be, or after the run: was */
-    double sparsity;      /* wanted */
-    uint64_t zeros;       /* after the run: counted in the output */
-    bool measured;        /* after the run: quality is filled */
+    const char *was_name;  /* in the source, when map->src is gone */
+    bool pruned;           /* to be, or after the run: was */
+    double sparsity;       /* wanted */
+    uint64_t zeros;        /* after the run: counted in the output */
+    uint64_t zeros_wanted; /* keep_zeros: those of the source */
+    bool measured;         /* after the run: quality is filled */
     pare_job_quality quality;
     int64_t rows, cols;                    /* of the work: a vector that is permuted counts as rows of 1 */
     const uint32_t *pick_rows, *pick_cols; /* a narrowed tensor: the source's rows and columns that stay; NULL = all */
@@ -76,6 +77,8 @@ struct pare_job {
     int64_t calib_ctx, calib_windows;
     bool no_refine;                     /* gptq: no passes after the sweep */
     pare_job_prune *prune;              /* NULL: nothing is pruned */
+    bool keep_zeros;                    /* quantizing: no zero of the source is lost */
+    const struct pare_job *before;      /* the source is what this job will make: a plan of plans; else NULL */
     const char *imatrix, *save_imatrix; /* importance taken from a file; saved to one */
     pare_imatrix_entry *seen;           /* to be saved; names and numbers in the arena */
     size_t n_seen, cap_seen;
@@ -114,6 +117,17 @@ pare_status pare_job_prune_layer(pare_job *job, const pare_job_tensor *t, const 
 pare_status pare_job_try(const pare_source *src, char ran[128], pare_diag *d);
 /* Opens what was written, counts the zeros of every pruned tensor (t->zeros), and runs it. */
 pare_status pare_job_prune_check(pare_job *job, pare_diag *d);
+const char *pare_job_why_not_pruned(const pare_job_tensor *t); /* api/prune.c: NULL when it can be */
+
+/* ---- api/zeros.c ---- */
+/* A grid keeps zeros when, its parameters fitted to anything, 0 still decodes to 0. */
+bool pare_keeps_zeros(const pare_qtype *q);
+/* Counts t's zeros in a written model into t->zeros; fewer than wanted is an error. */
+pare_status pare_job_count_zeros(const pare_source *src, pare_job_tensor *t, double wanted, pare_diag *d);
+/* keep_zeros: finds them, and refuses a grid without 0 for a tensor that has some. */
+pare_status pare_job_zeros_plan(pare_job *job, pare_diag *d);
+/* Opens what was written, sees that they are there, and runs it. */
+pare_status pare_job_zeros_check(pare_job *job, pare_diag *d);
 
 /* ---- api/folder_config.c ---- */
 pare_status pare_job_config(pare_job *job, pare_diag *d); /* config_text, quant_text */

@@ -76,7 +76,7 @@ static pare_status sparsity_of(const pare_job_prune *p, double wanted, const cha
 /* ---- which tensors ---- */
 static bool has(const char *name, const char *part) { return strstr(name, part) != NULL; }
 
-static const char *why_not(const pare_job_tensor *t) {
+const char *pare_job_why_not_pruned(const pare_job_tensor *t) {
     const char *n = t->map->name;
     if (t->map->ndim != 2) return "not a matrix";
     if (has(n, "embd") || has(n, "embed") || has(n, "wte") || has(n, "wpe") || has(n, "token_types"))
@@ -141,25 +141,6 @@ static pare_status apply_rules(pare_job *job, const pare_prune_opts *o, double s
     return PARE_OK;
 }
 
-/* A grid keeps zeros when its parameters are fitted to anything and 0 still decodes to 0. */
-static bool keeps_zeros(const pare_qtype *q) {
-    enum { N = 256 };
-    float w[N], decoded[N];
-    int8_t codes[N];
-    uint8_t params[1024];
-    if (q->grid->param_bytes > sizeof params || q->grid->group > N) return false;
-    size_t n = q->grid->group ? q->grid->group : N;
-    for (size_t shift = 0; shift < 3; shift++) { /* around 0, above it, below it */
-        for (size_t i = 0; i < n; i++) w[i] = (float)((i * 37 + 11) % 101) / 50.0f - (float)shift;
-        q->grid->fit(q, w, n, NULL, NULL, 1, n, params);
-        memset(w, 0, sizeof w);
-        q->grid->snap(q, params, n, w, n, 1, 0, n, codes, n, decoded, n);
-        for (size_t i = 0; i < n; i++)
-            if (decoded[i] != 0) return false;
-    }
-    return true;
-}
-
 static pare_status check(const pare_job *job, const pare_job_tensor *t, pare_diag *d) {
     const pare_job_prune *p = job->prune;
     const char *name = t->map->src->name;
@@ -167,7 +148,7 @@ static pare_status check(const pare_job *job, const pare_job_tensor *t, pare_dia
         return pare_fail(d, PARE_ERR_UNSUPPORTED, job->src->path, name,
                          "it is already rounded to %s; prune the original", t->from->name);
     bool grid = t->to->grid != NULL;
-    if (grid && !keeps_zeros(t->to))
+    if (grid && !pare_keeps_zeros(t->to))
         return pare_fail(d, PARE_ERR_UNSUPPORTED, job->src->path, name,
                          "%s has no exact 0, so zeros would not survive; int8, int4 (also :asym), q8_0, q4_0, q5_0, "
                          "q6_k and q3_k have one",
@@ -198,7 +179,7 @@ static pare_status mark(pare_job *job, const pare_prune_opts *o, double sparsity
     PARE_TRY(apply_rules(job, o, sparsity, decided, d));
     for (size_t i = 0; i < job->n; i++) {
         pare_job_tensor *t = &job->t[i];
-        const char *why = why_not(t);
+        const char *why = pare_job_why_not_pruned(t);
         if (!why && t->sparsity == 0) why = "kept, as asked";
         if (why) {
             t->sparsity = 0;

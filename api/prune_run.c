@@ -148,32 +148,6 @@ pare_status pare_job_prune_rows(pare_job *job, pare_diag *d) {
 }
 
 /* ---- the trial of the output ---- */
-/* promised: at least this share; a global limit promises no single tensor anything. */
-static pare_status count_zeros(const pare_source *src, pare_job_tensor *t, double promised, double slack,
-                               pare_diag *d) {
-    const pare_stored *x = NULL;
-    for (size_t i = 0; i < src->n_tensors && !x; i++)
-        if (strcmp(src->tensors[i].name, t->map->name) == 0) x = &src->tensors[i];
-    if (!x) return pare_fail(d, PARE_ERR_INTERNAL, src->path, t->map->name, "the written model does not have it");
-    size_t n = (size_t)t->cols, row = pare_row_bytes(x->type, n);
-    float *w = pare_malloc(n * sizeof *w);
-    void *raw = pare_malloc(row);
-    t->zeros = 0;
-    for (size_t r = 0; w && raw && r < (size_t)t->rows; r++) {
-        x->type->decode(x->type, pare_source_rows(src, x, r, 1, raw), w, n);
-        for (size_t j = 0; j < n; j++) t->zeros += w[j] == 0;
-    }
-    bool read = w && raw;
-    pare_free(w);
-    pare_free(raw);
-    if (!read) return no_memory(t->map->name, d);
-    double wanted = promised * (double)t->rows * (double)t->cols;
-    if ((double)t->zeros + slack < wanted)
-        return pare_fail(d, PARE_ERR_INTERNAL, src->path, t->map->name, "the written model has %llu zeros, not %.0f",
-                         (unsigned long long)t->zeros, wanted);
-    return PARE_OK;
-}
-
 pare_status pare_job_try(const pare_source *src, char ran[128], pare_diag *d) {
     enum { TOKENS = 8 };
     pare_lm *lm = NULL;
@@ -209,8 +183,9 @@ pare_status pare_job_prune_check(pare_job *job, pare_diag *d) {
     pare_status s = PARE_OK;
     for (size_t i = 0; s == PARE_OK && i < job->n; i++) {
         pare_job_tensor *t = &job->t[i];
-        double slack = (double)t->rows * (double)job->prune->spec.unit_cols; /* a row's share is rounded down */
-        if (t->pruned) s = count_zeros(src, t, job->prune->scope == PARE_SCOPE_GLOBAL ? 0 : t->sparsity, slack, d);
+        double share = job->prune->scope == PARE_SCOPE_GLOBAL ? 0 : t->sparsity; /* promises no single tensor any */
+        double slack = (double)t->rows * (double)job->prune->spec.unit_cols;     /* a row's share is rounded down */
+        if (t->pruned) s = pare_job_count_zeros(src, t, share * (double)t->rows * (double)t->cols - slack, d);
     }
     if (s == PARE_OK) s = pare_job_try(src, job->ran, d);
     pare_source_close(&src);

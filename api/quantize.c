@@ -182,6 +182,7 @@ pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_d
     }
     pare_free(p);
     if (s == PARE_OK && job->imatrix) s = pare_job_use_imatrix(job, d);
+    if (s == PARE_OK && job->keep_zeros) s = pare_job_zeros_plan(job, d);
     job->file_type = file_type_of(o->to);
     return s == PARE_OK ? pare_job_layout(job, d) : s;
 }

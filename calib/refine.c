@@ -86,7 +86,8 @@ static void best_values(const chunk *c, size_t at) {
 
 /* x quantized column by column under the parameters of `to`. */
 static void sweep(const chunk *c, size_t at, const choice *to) {
-    const pare_qtype *type = c->k->r->type;
+    const pare_refine *f = c->k->r;
+    const pare_qtype *type = f->type;
     size_t g = c->k->g;
     const uint32_t *order = c->k->order + at;
     for (size_t r = 0; r < c->rows; r++)
@@ -95,7 +96,10 @@ static void sweep(const chunk *c, size_t at, const choice *to) {
         const float *u = c->k->u + at * g + j * g;
         float inv = 1.0f / u[j];
         size_t col = order[j];
-        for (size_t r = 0; r < c->rows; r++) c->column[r] = c->t[r * g + j];
+        for (size_t r = 0; r < c->rows; r++) {
+            bool zero = f->zeros && f->zeros[(c->row0 + r) * f->n + at + col] == 0;
+            c->column[r] = zero ? 0 : c->t[r * g + j];
+        }
         type->grid->snap(type, to->params, g, c->column, 1, c->rows, col, 1, to->codes + col, g, c->snap, 1);
         for (size_t r = 0; r < c->rows; r++) {
             float *t = c->t + r * g, err = (t[j] - c->snap[r]) * inv;

@@ -20,6 +20,8 @@ typedef struct pare_refine {
     const float *w; /* the target */
     const float *h;
     double damping; /* of h, in units of its mean diagonal */
+    const float
+        *zeros; /* [rows, n]: where it is 0, the weight is 0 already and stays so; NULL: none. pre: the grid can */
     const pare_qtype *type;
     void *out; /* in and out */
     int passes;

@@ -23,7 +23,8 @@ typedef struct pare_sweep {
     size_t rows, n;
     const float *u;
     const uint32_t *order;  /* [n]: the column that the sweep fixes t-th, to which u's t-th belongs; every group of
-                               the grid stays whole (calib/order.h). NULL: as they are stored. pre: no choose */
+                               the grid stays whole (calib/order.h), choose sees them in this order. NULL: as they are
+                               stored */
     const pare_qtype *type; /* with a grid; NULL: values stay as they are (pruning alone) */
     float *w;               /* in: the target; out: what the stored weights decode to */
     void *out;              /* encoded rows, pare_row_bytes(type, n) each; NULL without type */

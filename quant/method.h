@@ -20,6 +20,7 @@ typedef struct pare_method_layer {
     const uint32_t *order; /* of u's columns (calib/order.h), when the method wants that; NULL = as in the file */
     void *out;             /* rows of pare_row_bytes(type, n) */
     float *target;         /* [rows, n]: holds w; a method that aims at other weights puts those here */
+    bool keep_zeros; /* what is 0 in w is stored as 0 (the grid can); only methods that move weights need to look */
 } pare_method_layer;
 
 typedef struct pare_method {

@@ -14,6 +14,17 @@
 
 #include <string.h>
 
+/* Zeros of the weights stay zeros, whatever the sweep and the target would make of them. */
+static void keep(void *ctx, size_t row0, size_t rows, size_t first, size_t count, const float *w, size_t ld,
+                 const float *inv_diag, uint8_t *zero) {
+    const pare_method_layer *l = ctx;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t k = 0; k < count; k++) {
+            size_t column = l->order ? l->order[first + k] : first + k;
+            zero[r * count + k] = l->w[(row0 + r) * l->n + column] == 0;
+        }
+}
+
 static pare_status encode(const pare_method_layer *l, pare_diag *d) {
     size_t bytes = l->rows * l->n * sizeof(float);
     const float *r = l->s->r && l->s->r_rows == l->rows ? l->s->r : NULL;
@@ -23,6 +34,7 @@ static pare_status encode(const pare_method_layer *l, pare_diag *d) {
     memcpy(w, l->target, bytes);
     pare_sweep sweep =
         {.rows = l->rows, .n = l->n, .u = l->u, .order = l->order, .type = l->type, .w = w, .out = l->out};
+    if (l->keep_zeros) sweep.choose = keep, sweep.ctx = (void *)(uintptr_t)l;
     pare_status s = pare_sweep_run(&sweep, d);
     pare_free(w);
     PARE_TRY(s);
@@ -33,7 +45,8 @@ static pare_status encode(const pare_method_layer *l, pare_diag *d) {
                           .damping = l->damping,
                           .type = l->type,
                           .out = l->out,
-                          .passes = l->passes};
+                          .passes = l->passes,
+                          .zeros = l->keep_zeros ? l->w : NULL};
     return pare_refine_run(&refine, d);
 }
 

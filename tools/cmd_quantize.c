@@ -45,6 +45,7 @@ int pare_cmd_quantize(int argc, char **argv) {
          "method search: importance from llama.cpp's file (both formats) instead of a text"},
         {"--save-imatrix", 0, 's', &o.save_imatrix, "FILE",
          "calibrated methods: save the original's importance as such a file (.dat: the older format)"},
+        {"--keep-zeros", 0, 'f', &o.keep_zeros, NULL, "a pruned MODEL: zeros stay zeros, with every method"},
         {"--pure", 0, 'f', &o.pure, NULL, "mixes: the base type for every matrix"},
         {"--dry-run", 0, 'f', &dry_run, NULL, "print the plan and stop"},
         {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},

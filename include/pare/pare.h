@@ -150,6 +150,8 @@ typedef struct pare_job_opts {
     const char *imatrix;              /* method "search": importance from a file of llama.cpp instead of a text */
     const char *save_imatrix; /* calibrated methods: the original's inputs as such a file (.dat: the older format) */
     bool no_refine;           /* method "gptq": one sweep, no passes after it */
+    bool keep_zeros;          /* quantize: what is 0 in a linear matrix stays 0 (a pruned model stays pruned); a grid
+                                 without an exact 0 is refused. After the run the output was run and its zeros counted */
     bool pure;                /* mixes: the base type for every matrix */
     bool allow_requantize;    /* rounding what is already rounded is refused without this */
     bool force;               /* replace an existing output */
