@@ -243,7 +243,7 @@ install: all $(MAN)
 	install -m 755 $(LIBSO) $(DESTDIR)$(PREFIX)/lib/libpare.so.0
 	ln -sf libpare.so.0 $(DESTDIR)$(PREFIX)/lib/libpare.so
 	$(if $(CUDA_SO),install -m 755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libpare-cuda.so)
-	install -m 644 include/pare/pare.h include/pare/status.def $(DESTDIR)$(PREFIX)/include/pare/
+	install -m 644 include/pare/*.h include/pare/status.def $(DESTDIR)$(PREFIX)/include/pare/
 	install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1/pare.1
 	install -m 644 tools/completion/pare.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pare
 	printf 'Name: pare\nDescription: makes trained models smaller and proves they still work\nVersion: %s\nLibs: -L%s/lib -lpare\nLibs.private: -fopenmp %s\nCflags: -I%s/include\n' \

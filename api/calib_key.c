@@ -14,7 +14,7 @@ static uint64_t text(uint64_t sum, const char *s) { return pare_checksum(sum, s 
 
 /* Size and time of every file, name, format, shape and place of every tensor: weights of gigabytes are not read again.
  */
-static pare_status model_sum(const pare_source *src, uint64_t *sum, pare_diag *d) {
+pare_status pare_source_sum(const pare_source *src, uint64_t *sum, pare_diag *d) {
     for (size_t i = 0; i < src->n_shards; i++) {
         struct stat st;
         if (stat(src->shards[i], &st) != 0) return pare_fail_errno(d, src->shards[i], "cannot stat");
@@ -33,7 +33,7 @@ static pare_status model_sum(const pare_source *src, uint64_t *sum, pare_diag *d
 
 pare_status pare_calib_key(const pare_job *job, const pare_calib_data *data, pare_journal_key *key, pare_diag *d) {
     *key = (pare_journal_key){0};
-    PARE_TRY(model_sum(job->src, &key->model, d));
+    PARE_TRY(pare_source_sum(job->src, &key->model, d));
     const pare_job_prune *p = job->prune;
     key->options = text(text(0, PARE_VERSION), job->method ? job->method->name : "");
     key->options = pare_checksum(key->options, &job->no_refine, sizeof job->no_refine);

@@ -400,7 +400,8 @@ static pare_status open_journal(calibration *c, pare_diag *d) {
     pare_job *job = c->job;
     pare_journal_key key;
     PARE_TRY(pare_calib_key(job, &c->data, &key, d));
-    PARE_TRY(pare_journal_open(job->out_path, &key, job->force, &job->journal, d));
+    const char *at = job->journal_at ? job->journal_at : job->out_path;
+    PARE_TRY(pare_journal_open(at, &key, job->force || job->journal_at, &job->journal, d));
     size_t n = pare_journal_waiting(job->journal);
     if (n) pare_log(PARE_LOG_INFO, "going on after %zu matrices in %s", n, pare_journal_path(job->journal));
     return PARE_OK;

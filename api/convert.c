@@ -88,7 +88,7 @@ pare_status pare_job_plan_convert(pare_job *job, const pare_job_opts *o, pare_di
 
 pare_status pare_convert_open(const char *model, const char *out, const pare_job_opts *o, pare_job **job,
                               pare_diag *d) {
-    PARE_TRY(pare_job_begin(model, out, o, job, d));
+    PARE_TRY(pare_job_begin(&(pare_job_from){.path = model}, out, o, job, d));
     pare_status s = pare_job_plan_convert(*job, o, d);
     if (s != PARE_OK) pare_job_close(job);
     return s;

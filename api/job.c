@@ -78,7 +78,25 @@ static pare_status list_tensors(pare_job *job, pare_diag *d) {
     return PARE_OK;
 }
 
-pare_status pare_job_begin(const char *model, const char *out, const pare_job_opts *o, pare_job **out_job,
+/* What a planned job will write, as a source. */
+static pare_status planned(const pare_job *before, pare_arena *arena, pare_source **out, pare_diag *d) {
+    pare_stored *t = pare_arena_alloc(arena, (before->n + 1) * sizeof *t);
+    if (!t) return nomem(d);
+    for (size_t i = 0; i < before->n; i++) {
+        const pare_mapped *m = before->t[i].map;
+        t[i] = (pare_stored){.name = m->name, .type = before->t[i].to, .ndim = m->ndim};
+        memcpy(t[i].shape, m->shape, sizeof t[i].shape);
+    }
+    const pare_derive from = {.kind = before->kind,
+                              .n_tensors = before->n,
+                              .tensors = t,
+                              .n_meta = before->meta.n,
+                              .meta = before->meta.v,
+                              .config = before->config_text};
+    return pare_source_derive(before->src, &from, out, d);
+}
+
+pare_status pare_job_begin(const pare_job_from *from, const char *out, const pare_job_opts *o, pare_job **out_job,
                            pare_diag *d) {
     *out_job = NULL;
     pare_job *job = pare_calloc(1, sizeof *job);
@@ -96,7 +114,11 @@ pare_status pare_job_begin(const char *model, const char *out, const pare_job_op
     job->meta.arena = job->arena;
     pare_status s = PARE_OK;
     if (out && !(job->out_path = pare_arena_strndup(job->arena, out, strlen(out)))) s = nomem(d);
-    if (s == PARE_OK) s = pare_source_open(model, &job->src, d);
+    job->journal_at = from->journal;
+    job->before = from->before, job->sizes_only = from->sizes_only || from->before;
+    if (s == PARE_OK && from->before) s = planned(from->before, job->arena, &job->src, d);
+    else if (s == PARE_OK) s = pare_source_open(from->path, &job->src, d);
+    if (s == PARE_OK) job->src->title = from->title;
     if (s == PARE_OK) s = choose_kind(job, o->format, d);
     if (s == PARE_OK) s = choose_layout(job, o->layout, d);
     if (s == PARE_OK) s = pare_mapping_open(job->src, job->kind, &job->map, d);
@@ -231,6 +253,7 @@ static pare_status prepare(pare_job *job, pare_diag *d) { /* rows that are not m
 
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
+    if (job->sizes_only) return pare_fail(d, PARE_ERR_INTERNAL, job->out_path, NULL, "this job is only a plan");
     const pare_mapping *m = job->map;
     bool folder = job->kind == PARE_SOURCE_FOLDER;
     pare_out_file *files = pare_arena_alloc(job->arena, (m->n_files + 3) * sizeof *files);
@@ -267,6 +290,7 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (s == PARE_OK) s = pare_writer_finish(w, d);
     if (s == PARE_OK) pare_writer_seconds(w, &job->check_s, &job->sync_s);
     if (s == PARE_OK && job->journal) pare_journal_remove(job->journal);
+    if (s == PARE_OK) pare_journal_close(&job->journal); /* its rows are in the output now */
     pare_writer_close(&w);
     if (s == PARE_OK && job->narrowed) return pare_job_narrow_check(job, d);
     if (s == PARE_OK && job->keep_zeros) return pare_job_zeros_check(job, d);

@@ -82,18 +82,33 @@ struct pare_job {
     const char *imatrix, *save_imatrix; /* importance taken from a file; saved to one */
     pare_imatrix_entry *seen;           /* to be saved; names and numbers in the arena */
     size_t n_seen, cap_seen;
-    pare_journal *journal; /* of a calibrated method: where encoded rows are until the output is written */
-    void **kept;           /* memory of encoded rows */
+    const char *journal_at; /* pare_job_from */
+    pare_journal *journal;  /* of a calibrated method: where encoded rows are until the output is written */
+    void **kept;            /* memory of encoded rows */
     size_t n_kept, cap_kept;
     uint64_t bytes_before;          /* narrowed: of all tensors of the source */
     bool narrowed;                  /* the output is a smaller model (api/narrow.h) */
+    bool sizes_only;                /* a plan of shapes: nothing is judged, nothing can be run */
     char ran[128];                  /* pruning, after the run: how the output was tried */
     double work_s, check_s, sync_s; /* after run */
     char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json; in the arena */
 };
 
 /* ---- api/job.c: opening is shared; the caller then sets t[i].to and finishes the layout ---- */
-pare_status pare_job_begin(const char *model, const char *out, const pare_job_opts *o, pare_job **job, pare_diag *d);
+typedef struct pare_job_from {
+    const char *path;       /* of the model */
+    const char *title;      /* what it is called, where its path does not say that; NULL; lives as long as the job */
+    const pare_job *before; /* or what this job will write, as planned; outlives the new job, which cannot be run */
+    const char *journal;    /* the journal lies beside this name, whatever lies there now; NULL: beside the output */
+    bool sizes_only;        /* which parts go makes no difference: only shapes are wanted, no data is looked at */
+} pare_job_from;
+pare_status pare_job_begin(const pare_job_from *from, const char *out, const pare_job_opts *o, pare_job **job,
+                           pare_diag *d);
+/* pare_quantize_open and pare_prune_open are these, from a path. */
+pare_status pare_job_quantize(const pare_job_from *from, const char *out, const pare_job_opts *o, pare_job **job,
+                              pare_diag *d);
+pare_status pare_job_prune_from(const pare_job_from *from, const char *out, const pare_prune_opts *o, pare_job **job,
+                                pare_diag *d);
 /* After every t[i].to is known: emits, output tensors, metadata, config. */
 pare_status pare_job_layout(pare_job *job, pare_diag *d);
 
@@ -161,6 +176,11 @@ void *pare_job_keep(pare_job *job, size_t bytes);
 
 /* True when rows are made by a walk over calibration data before they are written. */
 bool pare_job_walks(const pare_job *job);
+
+/* api/calib_key.c: goes on from *sum over a model's identity: its files' sizes and times, its tensors. fails:
+ * PARE_ERR_IO
+ */
+pare_status pare_source_sum(const pare_source *src, uint64_t *sum, pare_diag *d);
 
 /* ---- api/job_imatrix.c ---- */
 pare_status pare_job_use_imatrix(pare_job *job, pare_diag *d);         /* job->imatrix into the tensors' importance */

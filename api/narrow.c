@@ -187,7 +187,8 @@ static pare_status choose(pare_narrow *n, const places *p, pare_diag *d) {
         while (end < p->watch.n && p->watch.v[end].dim == &n->dims[l]) end++;
         double *score = pare_calloc((size_t)n->dims[l].units, sizeof *score);
         if (!score) return pare_fail(d, PARE_ERR_NOMEM, NULL, "importance", "no memory for the scores");
-        pare_status s = importance->score(n->run.m.g, p->watch.v + first, end - first, score, d);
+        pare_status s = PARE_OK;
+        if (!n->job->sizes_only) s = importance->score(n->run.m.g, p->watch.v + first, end - first, score, d);
         if (s == PARE_OK) s = pare_units_choose(&n->dims[l], score, (int32_t)n->keep, n->stays[l], d);
         pare_free(score);
         if (s != PARE_OK) return s;
@@ -205,7 +206,7 @@ static pare_status widths(pare_narrow *n, pare_diag *d) {
         s = pare_fail(d, PARE_ERR_INPUT, n->job->src->path, p.watch.bad,
                       "NaN or infinite activations on the calibration data");
     if (s == PARE_OK) s = choose(n, &p, d);
-    if (s == PARE_OK && !n->o->no_heal) s = pare_narrow_heal(n, &p.watch, d);
+    if (s == PARE_OK && !n->o->no_heal && !n->job->sizes_only) s = pare_narrow_heal(n, &p.watch, d);
     for (size_t l = 0; p.readers && l < n->n_dims; l++) pare_free(p.readers[l]);
     pare_unit_watch_free(&p.watch);
     return s;

@@ -146,11 +146,14 @@ static void tell(const pare_narrow *n) {
 pare_status pare_narrow_layers(pare_narrow *n, pare_diag *d) {
     int layers = (int)n->arch.layers, gone = 0;
     if (n->o->drop) PARE_TRY(parse(n, d));
+    else if (n->job->sizes_only)
+        for (int l = (int)n->keep; l < layers; l++) n->drop[l] = true;
     else PARE_TRY(by_influence(n, layers - (int)n->keep, d));
     for (int l = 0; l < layers; l++) gone += n->drop[l];
     if (gone == layers || !gone)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--drop", "%d of %d layers would go", gone, layers);
     n->to.layers = layers - gone;
+    if (n->job->sizes_only) return PARE_OK;
     tell(n);
     if (n->o->no_heal) return PARE_OK;
     if (n->arch.family == PARE_FAMILY_BERT) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 bool pare_narrow_needs_data(const pare_narrow *n) {
+    if (n->job->sizes_only) return false;
     if (n->kind == PARE_NARROW_LAYERS) return !n->o->drop || !n->o->no_heal;
     return !n->o->no_heal || pare_importance_by_name(n->o->method)->activations;
 }

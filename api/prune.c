@@ -219,8 +219,8 @@ static pare_status finish_narrow(pare_job *job, const pare_prune_opts *o, pare_j
     return jo.to ? pare_job_plan_quantize(job, &jo, d) : pare_job_plan_convert(job, &jo, d);
 }
 
-pare_status pare_prune_open(const char *model, const char *out, const pare_prune_opts *o, pare_job **job,
-                            pare_diag *d) {
+pare_status pare_job_prune_from(const pare_job_from *from, const char *out, const pare_prune_opts *o, pare_job **job,
+                                pare_diag *d) {
     const pare_job_opts jo = {.to = o->to,
                               .format = o->format,
                               .layout = o->layout,
@@ -232,9 +232,14 @@ pare_status pare_prune_open(const char *model, const char *out, const pare_prune
                               .calib_windows = o->calib_windows,
                               .force = o->force,
                               .max_shard_bytes = o->max_shard_bytes};
-    PARE_TRY(pare_job_begin(model, out, &jo, job, d));
+    PARE_TRY(pare_job_begin(from, out, &jo, job, d));
     bool narrow = o->pattern && pare_narrow_claims(o->pattern);
     pare_status s = narrow ? finish_narrow(*job, o, jo, d) : finish(*job, o, &jo, d);
     if (s != PARE_OK) pare_job_close(job);
     return s;
+}
+
+pare_status pare_prune_open(const char *model, const char *out, const pare_prune_opts *o, pare_job **job,
+                            pare_diag *d) {
+    return pare_job_prune_from(&(pare_job_from){.path = model}, out, o, job, d);
 }

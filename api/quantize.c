@@ -187,10 +187,15 @@ pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_d
     return s == PARE_OK ? pare_job_layout(job, d) : s;
 }
 
-pare_status pare_quantize_open(const char *model, const char *out, const pare_job_opts *o, pare_job **job,
-                               pare_diag *d) {
-    PARE_TRY(pare_job_begin(model, out, o, job, d));
+pare_status pare_job_quantize(const pare_job_from *from, const char *out, const pare_job_opts *o, pare_job **job,
+                              pare_diag *d) {
+    PARE_TRY(pare_job_begin(from, out, o, job, d));
     pare_status s = pare_job_plan_quantize(*job, o, d);
     if (s != PARE_OK) pare_job_close(job);
     return s;
+}
+
+pare_status pare_quantize_open(const char *model, const char *out, const pare_job_opts *o, pare_job **job,
+                               pare_diag *d) {
+    return pare_job_quantize(&(pare_job_from){.path = model}, out, o, job, d);
 }

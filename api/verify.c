@@ -6,6 +6,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/status.h"
+#include "models/arch.h"
 #include "verify/gates.h"
 #include "verify/metrics.h"
 #include "verify/stats.h"
@@ -141,6 +142,40 @@ pare_status pare_verify(const char *original, const char *reduced, const pare_ve
         *out = v.r;
     } else pare_report_free(&v.r);
     return s;
+}
+
+/* Of a text that can be read: gates that the kind has. */
+static pare_status check_gates(const pare_verify_opts *o, pare_verify_kind kind, bool two_devices, pare_diag *d) {
+    pare_verify_data data = {0};
+    pare_sentences sentences = {0};
+    if (kind == PARE_VERIFY_WEIGHTS) return pare_gates_check(o->gates, o->n_gates, kind, 0, d);
+    PARE_TRY(pare_verify_data_open(o->data, kind == PARE_VERIFY_ENCODER, &data, d));
+    pare_status s = PARE_OK;
+    if (kind == PARE_VERIFY_ENCODER) s = pare_sentences_parse(&data, o->data, o->windows, &sentences, d);
+    unsigned have = (sentences.n_pairs ? PARE_HAVE_PAIRS : 0) | (two_devices ? PARE_HAVE_TWO_DEVICES : 0);
+    if (s == PARE_OK) s = pare_gates_check(o->gates, o->n_gates, kind, have, d);
+    pare_sentences_free(&sentences);
+    pare_verify_data_close(&data);
+    return s;
+}
+
+pare_status pare_verify_check(const pare_source *src, const pare_verify_opts *o, pare_diag *d) {
+    pare_verify_run v = {.o = o};
+    pare_verify_data baseline = {0};
+    pare_act_round act;
+    pare_arch a;
+    PARE_TRY(check_opts(o, d));
+    PARE_TRY(parse_act(o->act_original, "--act-original", &act, d));
+    PARE_TRY(parse_act(o->act, "--act", &act, d));
+    PARE_TRY(pare_verify_devices(&v, d));
+    if (o->baseline) PARE_TRY(pare_verify_data_open(o->baseline, false, &baseline, d));
+    pare_verify_data_close(&baseline);
+    bool runs = !o->weights && pare_arch_read(src, &a, NULL) == PARE_OK;
+    return check_gates(o,
+                       !runs                          ? PARE_VERIFY_WEIGHTS
+                       : a.family == PARE_FAMILY_BERT ? PARE_VERIFY_ENCODER
+                                                      : PARE_VERIFY_LM,
+                       v.n_devices == 2, d);
 }
 
 void pare_verify_close(pare_verify_report **r) { pare_report_free(r); }

@@ -35,6 +35,9 @@ typedef struct pare_verify_run {
     double model_seconds;
 } pare_verify_run;
 
+/* What can be known before any work on a reduced version of src: words, numbers, files, gates that its kind has. */
+pare_status pare_verify_check(const pare_source *src, const pare_verify_opts *o, pare_diag *d);
+
 /* The devices of opts.device, found. fails: PARE_ERR_USAGE for words that name none or one twice, PARE_ERR_DEVICE with
  * one sentence for one that cannot be had. */
 pare_status pare_verify_devices(pare_verify_run *v, pare_diag *d);

@@ -124,6 +124,16 @@ pare_status pare_out_begin(pare_out_place *p, const char *path, bool folder, boo
     return create_temp(p, d);
 }
 
+pare_status pare_out_check(const char *path, bool folder, bool single_model, bool force, const char *not_path,
+                           pare_diag *d) {
+    pare_out_place p = {.folder = folder, .force = force, .fd = -1};
+    PARE_TRY(pare_out_resolve(&p, path, d));
+    PARE_TRY(pare_out_check_input(&p, not_path, single_model, d));
+    return pare_out_check_existing(&p, d);
+}
+
+void pare_out_remove(const char *path) { remove_tree(AT_FDCWD, path); }
+
 static bool no_such_flag(void) { return errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP; }
 
 /* The new folder takes the name, the replaced one gets the temporary name. */

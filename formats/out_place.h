@@ -21,6 +21,11 @@ typedef struct pare_out_place {
  * model folder (with force), or that lacks need_bytes of free space; removes what killed runs left; creates temp. */
 pare_status pare_out_begin(pare_out_place *p, const char *path, bool folder, bool single_model, bool force,
                            const char *not_path, uint64_t need_bytes, pare_diag *d);
+/* The same refusals without creating anything, for work whose output comes hours later. */
+pare_status pare_out_check(const char *path, bool folder, bool single_model, bool force, const char *not_path,
+                           pare_diag *d);
+/* A file, or a folder with all that is in it; links are removed, not followed. */
+void pare_out_remove(const char *path);
 /* temp becomes final, whole. pre: everything below temp was fsynced. */
 pare_status pare_out_commit(pare_out_place *p, pare_diag *d);
 /* Removes temp. Safe to call after commit. */

@@ -78,6 +78,7 @@ struct json_t;
 typedef struct pare_source {
     pare_source_kind kind;
     const char *path;
+    const char *title; /* what the model is called where the path does not say it (a model between two steps); NULL */
     size_t n_tensors;
     pare_stored *tensors; /* in file order; assembled ones replace their parts */
     size_t n_meta;
@@ -96,6 +97,18 @@ typedef struct pare_source {
  * The kind is told by content, not by name. owns: the caller; every pointer inside lives until pare_source_close. */
 pare_status pare_source_open(const char *path, pare_source **out, pare_diag *d);
 void pare_source_close(pare_source **s);
+
+/* What a job will write, before it is written: values are zeros, everything else is as it will be. kind: that of the
+ * output; `of`: the job's own source, whose small files are still where they are. Names and metadata are not copied.
+ * owns: as pare_source_open; `of` and *from must live as long. */
+typedef struct pare_derive {
+    pare_source_kind kind;
+    size_t n_tensors, n_meta;
+    const pare_stored *tensors; /* name, type, ndim, shape */
+    const pare_meta *meta;
+    const char *config; /* text of config.json, or NULL */
+} pare_derive;
+pare_status pare_source_derive(const pare_source *of, const pare_derive *from, pare_source **out, pare_diag *d);
 
 const pare_stored *pare_source_find(const pare_source *s, const char *name); /* hashed; NULL when absent */
 const pare_meta *pare_source_meta(const pare_source *s, const char *key);    /* NULL when absent */

@@ -32,7 +32,7 @@ static void f32(const keys *k, const char *key, double v) {
 
 static void general(const pare_source *s, const pare_arch *a, pare_meta_list *l) {
     const char *name = json_string_value(json_object_get(s->config, "_name_or_path"));
-    if (!name || !*name) name = s->path;
+    if (!name || !*name) name = s->title ? s->title : s->path;
     size_t n = strlen(name);
     while (n > 1 && name[n - 1] == '/') n--;
     size_t from = n;

@@ -10,32 +10,19 @@
 
 enum { N_NAMED = PARE_GATE_OPTS - 1 };
 static double limit[N_NAMED];
-static const struct {
-    const char *name, *key;
-    bool upper;
-    const char *help;
-} named[N_NAMED] = {
-    {"--max-kl", "kl_mean", true, "language models: mean KL divergence, nats"},
-    {"--max-kl99", "kl_p99", true, "its 99 % percentile"},
-    {"--min-top1", "top1", false, "share of positions with the same most likely token (0..1)"},
-    {"--max-ppl", "ppl", true, "perplexity of the reduced model"},
-    {"--max-ppl-ratio", "ppl_ratio", true, "perplexity, reduced / original"},
-    {"--min-cosine", "cosine_mean", false, "mean cosine (embeddings; logits; tensors)"},
-    {"--min-spearman", "spearman", false, "encoders: rank correlation with the scores of the pairs"},
-    {"--min-overlap", "overlap", false, "encoders: share of the same nearest sentences"},
-    {"--min-sqnr", "sqnr", false, "signal to quantization noise, dB (output; weights)"},
-    {"--max-error", "max_error", true, "weights: largest difference"},
-    {"--min-parity", "parity", false, "two devices: SQNR of the second one's output against the first one's, dB"},
-};
+static char option[N_NAMED][32]; /* "--max-kl" */
 
 static pare_cli_list gate_list;
 static pare_gate *gates; /* the named ones that were set, then those of --gate, whose keys are copies */
 static size_t n_named, n_gates;
 
 void pare_gate_opts_add(pare_cli_opt *o) {
-    for (int i = 0; i < N_NAMED; i++) {
+    pare_gate g;
+    const char *text;
+    for (size_t i = 0; i < N_NAMED && pare_gate_named(i, &g, &text); i++) {
         limit[i] = NAN;
-        o[i] = (pare_cli_opt){named[i].name, 0, 'd', &limit[i], "X", named[i].help};
+        snprintf(option[i], sizeof option[i], "--%s", g.name);
+        o[i] = (pare_cli_opt){option[i], 0, 'd', &limit[i], "X", text};
     }
     o[N_NAMED] =
         (pare_cli_opt){"--gate", 0, 'S', &gate_list, "KEY<=X", "a gate on any metric (also KEY>=X), repeatable"};
@@ -62,8 +49,10 @@ static int add_gate(const char *command, const char *text) { /* KEY<=X */
 int pare_gate_opts_make(const char *command, pare_verify_opts *v) {
     gates = calloc(N_NAMED + gate_list.n, sizeof *gates);
     if (!gates) return bad_usage(command, "no memory", "");
-    for (int i = 0; i < N_NAMED; i++)
-        if (!isnan(limit[i])) gates[n_gates++] = (pare_gate){named[i].name + 2, named[i].key, named[i].upper, limit[i]};
+    pare_gate g;
+    const char *text;
+    for (size_t i = 0; i < N_NAMED && pare_gate_named(i, &g, &text); i++)
+        if (!isnan(limit[i])) gates[n_gates] = g, gates[n_gates++].limit = limit[i];
     n_named = n_gates;
     int wrong = 0;
     for (size_t i = 0; i < gate_list.n && !wrong; i++) wrong = add_gate(command, gate_list.v[i]);

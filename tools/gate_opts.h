@@ -6,7 +6,7 @@
 
 #include "tools/cli.h"
 
-enum { PARE_GATE_OPTS = 12 };
+enum { PARE_GATE_OPTS = 12 }; /* those with names (pare_gate_named), and --gate */
 
 /* Fills o[0 .. PARE_GATE_OPTS). Before pare_cli_parse; a process parses once. */
 void pare_gate_opts_add(pare_cli_opt *o);

@@ -35,7 +35,7 @@ static void print_plan(const pare_job *job) {
         printf("dropped: %s (the output format has no place for it)\n", pare_job_dropped(job, i));
 }
 
-static void print_sum(const pare_job *job) {
+void pare_cli_job_sum(const pare_job *job) {
     pare_job_totals s = pare_job_sum(job);
     char in[32], out[32];
     printf("%zu tensors, %zu quantized", s.tensors, s.quantized);
@@ -48,8 +48,6 @@ static void print_sum(const pare_job *job) {
 /* After a pruning run: what the output has, tensor by tensor. */
 static void print_zeros(const pare_job *job) {
     static const char *const titles[] = {"pruned tensor", "wanted", "zeros", "of"};
-    pare_job_totals s = pare_job_sum(job);
-    if (!s.pruned) return;
     pare_cli_table *t = pare_cli_table_new("lrrr", titles);
     for (size_t i = 0; i < pare_job_count(job); i++) {
         pare_job_row r = pare_job_at(job, i);
@@ -62,6 +60,10 @@ static void print_zeros(const pare_job *job) {
         pare_cli_table_row(t, cells);
     }
     pare_cli_table_print(&t);
+}
+
+static void sum_zeros(const pare_job *job) {
+    pare_job_totals s = pare_job_sum(job);
     printf("%zu tensors pruned: %llu zeros, %.2f %% of their weights, %.2f %% of all; %s\n", s.pruned,
            (unsigned long long)s.zeros, 100.0 * (double)s.zeros / (double)s.pruned_weights,
            100.0 * (double)s.zeros / (double)s.weights, s.ran);
@@ -82,8 +84,6 @@ static double gain(const pare_job_row *r) { return r->output_error > 0 ? r->rtn_
 static void print_errors(const pare_job *job) {
     static const char *const head[] = {"tensor", "grid", "bits", "weight error", "output error", "rtn / this"};
     pare_cli_table *t = pare_cli_table_new("llrrrr", head);
-    double sum = 0;
-    size_t n = 0;
     for (size_t i = 0; i < pare_job_count(job); i++) {
         pare_job_row r = pare_job_at(job, i);
         if (!r.measured) continue;
@@ -94,14 +94,33 @@ static void print_errors(const pare_job *job) {
         snprintf(cell[3], sizeof cell[3], "%.2f", gain(&r));
         const char *cells[] = {r.name, r.to, cell[0], cell[1], cell[2], cell[3]};
         pare_cli_table_row(t, cells);
-        if (gain(&r) > 0) sum += log(gain(&r)), n++;
     }
-    if (n) pare_cli_table_print(&t);
-    if (n)
-        printf("output error of rounding to nearest: %.2f times this one's (geometric mean)\n", exp(sum / (double)n));
+    pare_cli_table_print(&t);
 }
 
-static json_t *as_json(const pare_job *job, const char *model, const char *out, double seconds) {
+/* How many matrices were measured, and the mean of what the method gained on them. */
+static size_t sum_errors(const pare_job *job, bool print) {
+    double sum = 0;
+    size_t n = 0, gained = 0;
+    for (size_t i = 0; i < pare_job_count(job); i++) {
+        pare_job_row r = pare_job_at(job, i);
+        n += r.measured;
+        if (r.measured && gain(&r) > 0) sum += log(gain(&r)), gained++;
+    }
+    if (print && gained)
+        printf("output error of rounding to nearest: %.2f times this one's (geometric mean)\n",
+               exp(sum / (double)gained));
+    return n;
+}
+
+void pare_cli_job_brief(const pare_job *job) {
+    pare_job_totals t = pare_job_sum(job);
+    sum_errors(job, true);
+    if (t.pruned) sum_zeros(job);
+    else if (*t.ran) printf("%s\n", t.ran);
+}
+
+json_t *pare_cli_job_json(const pare_job *job, const char *model, const char *out, double seconds) {
     pare_job_totals s = pare_job_sum(job);
     json_t *rows = json_array(), *dropped = json_array();
     for (size_t i = 0; i < pare_job_count(job); i++) {
@@ -152,7 +171,7 @@ static int write_json(const pare_job *job, const char *model, const char *out, d
                       pare_verify_report *verified) {
     const char *path = pare_cli_json();
     if (!path) return 0;
-    json_t *j = as_json(job, model, out, seconds);
+    json_t *j = pare_cli_job_json(job, model, out, seconds);
     const char *text;
     size_t n;
     pare_diag d = {0};
@@ -180,10 +199,10 @@ static int run(pare_job *job, const char *out, bool table, double *seconds) {
     *seconds = now() - start;
     if (s != PARE_OK) return pare_cli_fail(s, &d);
     if (!table || pare_cli_quiet()) return 0;
-    print_errors(job);
-    print_zeros(job);
     pare_job_totals t = pare_job_sum(job);
-    if (!t.pruned && *t.ran) printf("%s\n", t.ran);
+    if (sum_errors(job, false)) print_errors(job);
+    if (t.pruned) print_zeros(job);
+    pare_cli_job_brief(job);
     printf("wrote %s in %.2f s (work %.2f, reading back %.2f, disk %.2f)\n", out, *seconds, t.work_s, t.check_s,
            t.sync_s);
     fflush(stdout);
@@ -194,7 +213,7 @@ int pare_cli_job_verified(pare_job **job, const char *model, const char *out, bo
     bool table = !pare_cli_json() || strcmp(pare_cli_json(), "-") != 0;
     if (table && (!pare_cli_quiet() || dry_run)) {
         print_plan(*job);
-        print_sum(*job);
+        pare_cli_job_sum(*job);
         fflush(stdout);
     }
     double seconds = -1;

@@ -6,6 +6,13 @@
 
 #include "tools/cli.h"
 
+/* One line on what it makes of how much; after it ran, a few on what came of it. */
+void pare_cli_job_sum(const pare_job *job);
+void pare_cli_job_brief(const pare_job *job);
+/* As --json has it; the caller's. seconds < 0: it did not run. */
+struct json_t;
+struct json_t *pare_cli_job_json(const pare_job *job, const char *model, const char *out, double seconds);
+
 /* Prints the plan; with dry_run that is all, else runs it. Closes the job. Returns the exit status. */
 int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_run);
 /* The same; then original and output are compared as `pare verify` does it, and a failed gate gives exit status 1. */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,13 +26,14 @@ static bool write_all(int fd, const char *p, size_t n) {
 
 static void sync_folder_of(const char *path) { /* the rename itself reaches the disk; best effort, as not all can */
     const char *slash = strrchr(path, '/');
-    char *folder = slash ? pare_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : pare_strdup(".");
-    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY) : -1;
+    char folder[PATH_MAX];
+    int n = slash ? snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path)
+                  : snprintf(folder, sizeof folder, ".");
+    int fd = n < (int)sizeof folder ? open(folder, O_RDONLY | O_DIRECTORY) : -1;
     if (fd >= 0) {
         fsync(fd);
         close(fd);
     }
-    pare_free(folder);
 }
 
 pare_status pare_write_file_atomic(const char *path, const void *bytes, size_t n_bytes, pare_diag *d) {

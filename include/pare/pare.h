@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pare: makes trained models smaller and proves that they still work. The only public header.
+ * pare: makes trained models smaller and proves that they still work. The public header; pare_recipe.h, which it
+ * includes, is its end.
  *
  * Conventions. Shapes are row-major, outermost dimension first. Sizes name their unit (`_bytes`, `_elems`). Every call
  * that can fail returns a pare_status and takes an optional pare_diag, which says which file, which tensor or byte,
@@ -278,6 +279,10 @@ typedef struct pare_gate {
     double limit;
 } pare_gate;
 
+/* Gates with names of their own, "max-kl" for kl_mean <= limit (the limit is not set): false past the last. text: half
+ * a line. */
+PARE_API bool pare_gate_named(size_t i, pare_gate *g, const char **text);
+
 typedef struct pare_gate_result {
     const char *name, *key;
     int column;
@@ -481,4 +486,6 @@ PARE_API const char *const *pare_bench_names(void);
 #ifdef __cplusplus
 }
 #endif
+
+#include "pare/pare_recipe.h"
 #endif

@@ -23,7 +23,7 @@ gcc -std=c11 -Wall -Wextra -Werror -pedantic -I"$D/usr/include" "$D/stranger.c" 
 LD_LIBRARY_PATH="$D/usr/lib" "$D/stranger" | grep '^3 /does/not/exist'
 # the shared library shows the public names and nothing else
 nm -D --defined-only "$D/usr/lib/libpare.so.0" | awk '$2 == "T" { print $3 }' | while read -r f; do
-    grep -q "\b$f(" include/pare/pare.h || { echo "libpare.so exports $f, which pare.h does not declare"; exit 1; }
+    grep -q "\b$f(" include/pare/*.h || { echo "libpare.so exports $f, which pare.h does not declare"; exit 1; }
 done
 if [ -e "$D/usr/lib/libpare-cuda.so" ]; then
     [ "$(nm -D --defined-only "$D/usr/lib/libpare-cuda.so" | awk '$2 == "T" { print $3 }')" = pare_plugin ] || { echo "libpare-cuda.so exports more than its entry"; exit 1; }

@@ -39,7 +39,7 @@ static void narrow(const char *model, const char *out, pare_prune_opts o) {
     pare_diag d = {0};
     o.method = strcmp(o.pattern, "layers") == 0 ? NULL : "magnitude";
     o.no_heal = true;
-    pare_status s = pare_job_begin(at(0, model), at(1, out), &jo, &job, &d);
+    pare_status s = pare_job_begin(&(pare_job_from){.path = at(0, model)}, at(1, out), &jo, &job, &d);
     if (s == PARE_OK) s = pare_job_narrow(job, &o, &d);
     if (s == PARE_OK) s = pare_job_plan_convert(job, &jo, &d);
     if (s == PARE_OK) s = pare_job_run(job, &d);
@@ -269,7 +269,9 @@ static void refusals(void **s) {
         pare_prune_opts o = bad[i].o;
         o.no_heal = true;
         if (!o.method && strcmp(o.pattern, "layers") != 0) o.method = "magnitude";
-        assert_int_equal(pare_job_begin(at(0, bad[i].model), at(1, bad[i].out), &jo, &job, &d), PARE_OK);
+        assert_int_equal(pare_job_begin(&(pare_job_from){.path = at(0, bad[i].model)}, at(1, bad[i].out), &jo, &job,
+                                        &d),
+                         PARE_OK);
         pare_status st = pare_job_narrow(job, &o, &d);
         if (st != bad[i].status || strcmp(d.where, bad[i].where) != 0)
             fail_msg("case %zu: status %d at `%s`: %s", i, (int)st, d.where, d.text);
@@ -281,7 +283,8 @@ static pare_status whole_job(void *ctx) {
     pare_job *job = NULL;
     pare_job_opts jo = {.force = true};
     pare_prune_opts o = *(pare_prune_opts *)ctx;
-    pare_status s = pare_job_begin(at(0, "qwen3.gguf"), at(1, "memory.gguf"), &jo, &job, NULL);
+    pare_status s =
+        pare_job_begin(&(pare_job_from){.path = at(0, "qwen3.gguf")}, at(1, "memory.gguf"), &jo, &job, NULL);
     if (s == PARE_OK) s = pare_job_narrow(job, &o, NULL);
     if (s == PARE_OK) s = pare_job_plan_convert(job, &jo, NULL);
     if (s == PARE_OK) s = pare_job_run(job, NULL);
