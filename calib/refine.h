@@ -20,11 +20,10 @@ typedef struct pare_refine {
     const float *w; /* the target */
     const float *h;
     double damping; /* of h, in units of its mean diagonal */
-    const float
-        *zeros; /* [rows, n]: where it is 0, the weight is 0 already and stays so; NULL: none. pre: the grid can */
     const pare_qtype *type;
     void *out; /* in and out */
     int passes;
+    const float *zeros; /* [rows, n]: 0 where a weight is 0 and stays so; NULL: nowhere. pre: the grid can */
 } pare_refine;
 
 /* Nothing is done for grids with one group a row. fails: PARE_ERR_NOMEM; PARE_ERR_INPUT when a group's moments cannot

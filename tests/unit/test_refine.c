@@ -8,6 +8,7 @@
 #include "core/rng.h"
 #include "core/threads.h"
 #include "harness.h"
+#include "quant/method.h"
 
 #define ROWS 70 /* more than one chunk */
 
@@ -143,7 +144,7 @@ static void passes_never_lose(void **state) {
         for (size_t r = 0; r < ROWS; r++) sum += before[r] = error_of(&l, r);
         uint8_t *again = malloc(l.bytes);
         memcpy(again, l.out, l.bytes);
-        pare_refine refine = {ROWS, l.n, l.w, l.h, 0.01, qt, l.out, 2};
+        pare_refine refine = {ROWS, l.n, l.w, l.h, 0.01, qt, l.out, 2, NULL};
         assert_int_equal(pare_refine_run(&refine, NULL), PARE_OK);
         for (size_t r = 0; r < ROWS; r++) {
             double e = error_of(&l, r);
@@ -162,11 +163,54 @@ static void passes_never_lose(void **state) {
     }
 }
 
+/* A pruned layer through GPTQ, in the order of energy and with passes: with keep_zeros no zero is lost, without it some
+ * are, so that there was something to lose. */
+static void zeros_stay(void **state) {
+    static const char *const grids[] = {"q8_0", "q4_0", "q6_k", "int8", "int4:g32:asym"};
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++) {
+        const pare_qtype *qt = pare_qtype_by_name(grids[i]);
+        layer l = make(qt, 256);
+        size_t g = qt->grid->group ? qt->grid->group : l.n, lost[2] = {0};
+        double used;
+        for (size_t k = 0; k < ROWS * l.n; k++)
+            if (k * 48271 % 7 < 3) l.w[k] = 0;
+        pare_stats s = {.n = l.n, .tokens = 3 * l.n, .h = l.h, .c = calloc(l.n * l.n, 4)};
+        for (size_t k = 0; k < l.n; k++) s.c[k * l.n + (k + 1) % l.n] = 0.01f * l.h[k * l.n + k]; /* moves targets */
+        assert_true(pare_order_by_energy(l.n, l.h, g, g, l.order));
+        assert_int_equal(pare_inverse_factor_ordered(l.n, l.h, l.order, 0.01, l.u, &used, NULL), PARE_OK);
+        float *target = malloc(ROWS * l.n * 4);
+        for (int keep = 0; keep < 2; keep++) {
+            memcpy(target, l.w, ROWS * l.n * 4);
+            const pare_method_layer m = {.type = qt,
+                                         .rows = ROWS,
+                                         .n = l.n,
+                                         .w = l.w,
+                                         .s = &s,
+                                         .u = l.u,
+                                         .damping = used,
+                                         .passes = 2,
+                                         .order = l.order,
+                                         .out = l.out,
+                                         .target = target,
+                                         .keep_zeros = keep};
+            assert_int_equal(pare_method_gptq.encode(&m, NULL), PARE_OK);
+            for (size_t r = 0; r < ROWS; r++) {
+                qt->decode(qt, l.out + r * pare_row_bytes(qt, l.n), l.done, l.n);
+                for (size_t j = 0; j < l.n; j++) lost[keep] += l.w[r * l.n + j] == 0 && l.done[j] != 0;
+            }
+        }
+        if (lost[1] || !lost[0]) fail_msg("%s: %zu zeros lost, without keeping %zu", qt->name, lost[1], lost[0]);
+        free(target), free(s.c);
+        drop(&l);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_is_by_energy),
         cmocka_unit_test(order_keeps_the_format),
         cmocka_unit_test(passes_never_lose),
+        cmocka_unit_test(zeros_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
