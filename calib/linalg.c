@@ -152,35 +152,6 @@ pare_status pare_inverse_factor_ordered(size_t n, const float *h, const uint32_t
     return s;
 }
 
-pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const float *c, const float *r, const float *u,
-                                  const uint32_t *order, float scale, float *target, pare_diag *d) {
-    float *e = pare_malloc(rows * n * sizeof *e), *t = pare_malloc(rows * n * sizeof *t);
-    if (!e || !t) {
-        pare_free(e);
-        pare_free(t);
-        return pare_fail(d, PARE_ERR_NOMEM, NULL, "calibration", "no memory for the target of %zu x %zu weights", rows,
-                         n);
-    }
-    int64_t m = (int64_t)rows, k = (int64_t)n;
-    if (r) memcpy(e, r, rows * n * sizeof *e);
-    pare_sgemm(false, false, m, k, k, 1.0f, w, k, c, k, r ? 1.0f : 0.0f, e, k);
-    if (order) { /* target is scratch until the end */
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < n; j++) target[i * n + j] = e[i * n + order[j]];
-        pare_sgemm(false, true, m, k, k, 1.0f, target, k, u, k, 0.0f, t, k);
-        pare_sgemm(false, false, m, k, k, scale, t, k, u, k, 0.0f, e, k);
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < n; j++) target[i * n + order[j]] = w[i * n + order[j]] + e[i * n + j];
-    } else {
-        pare_sgemm(false, true, m, k, k, 1.0f, e, k, u, k, 0.0f, t, k);
-        memcpy(target, w, rows * n * sizeof *target);
-        pare_sgemm(false, false, m, k, k, scale, t, k, u, k, 1.0f, target, k);
-    }
-    pare_free(e);
-    pare_free(t);
-    return PARE_OK;
-}
-
 pare_status pare_quadratic_form(size_t rows, size_t n, const float *e, const float *h, double *out, pare_diag *d) {
     size_t most = n < PANEL ? n : PANEL;
     float *panel = pare_malloc(n * most * sizeof *panel), *t = pare_malloc(rows * most * sizeof *t);

@@ -27,12 +27,6 @@ pare_status pare_inverse_factor(size_t n, const float *h, double damping, float 
 pare_status pare_inverse_factor_ordered(size_t n, const float *h, const uint32_t *order, double damping, float *u,
                                         double *used, pare_diag *d);
 
-/* target [rows, n] = w + (w c + r) inverse, inverse = u^T u: the weights whose outputs on the reduced model's inputs
- * come closest to the original's outputs (ridge towards w). c [n, n] = sum (x_f - x_q) x_q^T; r [rows, n] or NULL.
- * order: of u's columns, as above. scale: how much of the correction to apply, 0..1. fails: PARE_ERR_NOMEM */
-pare_status pare_corrected_target(size_t rows, size_t n, const float *w, const float *c, const float *r, const float *u,
-                                  const uint32_t *order, float scale, float *target, pare_diag *d);
-
 /* tr(e H e^T), e [rows, n], H from its lower triangle h: the squared error that weights wrong by e make in the outputs,
  * summed over all tokens. flops: rows n^2. fails: PARE_ERR_NOMEM */
 pare_status pare_quadratic_form(size_t rows, size_t n, const float *e, const float *h, double *out, pare_diag *d);

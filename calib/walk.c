@@ -102,7 +102,7 @@ static void subtract(const float *a, const float *b, size_t n, float *out) {
  */
 static void add_tokens(walk *w, pare_stats *s, const float *xf, const float *rf, size_t first, size_t t) {
     const float *x = w->x + first * s->n;
-    pare_gram_add(s->n, t, x, s->h);
+    if (s->h) pare_gram_add(s->n, t, x, s->h);
     if (s->c) {
         subtract(xf + first * s->n, x, t * s->n, w->diff);
         pare_cross_add(s->n, s->n, t, w->diff, x, s->c);
@@ -117,11 +117,23 @@ static void add_tokens(walk *w, pare_stats *s, const float *xf, const float *rf,
 }
 
 static void add_batch(walk *w, size_t batch, const pare_linear *l) {
-    size_t all = w->o->tokens_per_batch, held = w->stats.held ? all / 4 : 0;
+    bool split = w->o->want & PARE_STATS_SPLIT;
+    size_t all = w->o->tokens_per_batch, held = w->stats.held && !split ? all / 4 : 0;
     const float *xf = w->both ? pare_cuts_at(w->cuts[0], l->input, batch) : NULL;
     const float *rf = w->stats.r ? pare_cuts_at(w->cuts[0], l->residual, batch) : NULL;
+    if (split && w->stats.held && batch % 2) {
+        add_tokens(w, w->stats.held, xf, rf, 0, all);
+        return;
+    }
     add_tokens(w, &w->stats, xf, rf, 0, all - held);
     if (held) add_tokens(w, w->stats.held, xf, rf, all - held, held);
+}
+
+/* SPLIT: h of all batches. */
+static void join_moments(pare_stats *s) {
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t j = 0; j <= i; j++) s->h[i * s->n + j] += s->held->h[i * s->n + j];
+    s->tokens += s->held->tokens;
 }
 
 static void free_buffers(walk *w) {
@@ -159,7 +171,8 @@ static pare_status make_stats(walk *w, const pare_linear *l, pare_diag *d) {
     unsigned want = w->o->want;
     bool residual = (want & PARE_STATS_RESIDUAL) && l->residual >= 0;
     bool ok = make_sums(&w->stats, n, want, residual ? rows : 0);
-    if (want & PARE_STATS_HELD) {
+    bool split = want & PARE_STATS_SPLIT && w->o->batches > 1;
+    if (want & PARE_STATS_HELD || split) {
         ok &= make_sums(&w->held, n, want, residual ? rows : 0);
         w->stats.held = &w->held;
     }
@@ -184,6 +197,7 @@ static pare_status one_group(walk *w, int stage, const pare_linear *l, size_t n,
         report(w, l->name);
     }
     free_buffers(w); /* not needed while the caller solves */
+    if (s == PARE_OK && w->o->want & PARE_STATS_SPLIT && w->stats.held) join_moments(&w->stats);
     if (s == PARE_OK) s = w->o->group(w->o->ctx, l, n, &w->stats, d);
     free_stats(w);
     return s;

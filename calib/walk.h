@@ -20,12 +20,20 @@ typedef struct pare_stats {
     float *r; /* [residual width, n]: sum (r_f - r_q) x_q^T, r the stream that the outputs are added to; NULL without
                  one */
     size_t r_rows;
-    double *f2;              /* [n]: sum of squares of x_f; NULL when not wanted */
-    struct pare_stats *held; /* the same sums over the last quarter of every batch's tokens, which those above then
-                                leave out; NULL when not wanted */
+    double *f2; /* [n]: sum of squares of x_f; NULL when not wanted */
+    struct pare_stats
+        *held; /* HELD: the same sums over the last quarter of every batch's tokens, which those above then
+                  leave out; SPLIT: of every other batch, which c and r above leave
+                                out, h does not. NULL when not wanted */
 } pare_stats;
 
-enum { PARE_STATS_CROSS = 1, PARE_STATS_RESIDUAL = 2, PARE_STATS_ORIGINAL = 4 /* f2 */, PARE_STATS_HELD = 8 };
+enum {
+    PARE_STATS_CROSS = 1,
+    PARE_STATS_RESIDUAL = 2,
+    PARE_STATS_ORIGINAL = 4 /* f2 */,
+    PARE_STATS_HELD = 8,
+    PARE_STATS_SPLIT = 16
+};
 
 typedef struct pare_walk_side {
     pare_graph *g;

@@ -3,7 +3,7 @@
  * Scores to masks to weights (prune/solve.h). */
 #include "prune/solve.h"
 
-#include "calib/linalg.h"
+#include "calib/target.h"
 #include "calib/sweep.h"
 #include "core/alloc.h"
 #include "core/status.h"
@@ -126,8 +126,7 @@ static pare_status swept(const pare_prune_layer *l, pare_diag *d) {
     if (l->s->c) {
         float *target = pare_malloc(l->rows * l->n * sizeof *target);
         if (!target) return no_memory(l, d);
-        const float *r = l->s->r && l->s->r_rows == l->rows ? l->s->r : NULL;
-        pare_status s = pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, NULL, 1.0f, target, d);
+        pare_status s = pare_target_for(l->rows, l->n, l->w, l->s, l->u, NULL, target, NULL, d);
         memcpy(l->w, target, l->rows * l->n * sizeof *target);
         pare_free(target);
         PARE_TRY(s);

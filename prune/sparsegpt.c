@@ -18,6 +18,6 @@ static void score(const pare_score_in *in, float *out) {
 const pare_criterion pare_criterion_sparsegpt = {.name = "sparsegpt",
                                                  .text = "loss after the best correction, weights corrected",
                                                  .needs = PARE_NEEDS_SWEEP,
-                                                 .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL,
+                                                 .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL | PARE_STATS_SPLIT,
                                                  .scope = PARE_SCOPE_ROW,
                                                  .score = score};

@@ -4,9 +4,9 @@
  * reduced model's own inputs come closest to the original's outputs, and for matrices that write the residual stream
  * also makes good the error that is in the stream already (GPTAQ, arXiv 2504.02692; QEP, arXiv 2504.09629). Columns are
  * taken by energy, and after the sweep passes of coordinate descent choose each group again (calib/refine.h). */
-#include "calib/linalg.h"
 #include "calib/refine.h"
 #include "calib/sweep.h"
+#include "calib/target.h"
 #include "quant/method.h"
 
 #include "core/alloc.h"
@@ -27,8 +27,7 @@ static void keep(void *ctx, size_t row0, size_t rows, size_t first, size_t count
 
 static pare_status encode(const pare_method_layer *l, pare_diag *d) {
     size_t bytes = l->rows * l->n * sizeof(float);
-    const float *r = l->s->r && l->s->r_rows == l->rows ? l->s->r : NULL;
-    PARE_TRY(pare_corrected_target(l->rows, l->n, l->w, l->s->c, r, l->u, l->order, 1.0f, l->target, d));
+    PARE_TRY(pare_target_for(l->rows, l->n, l->w, l->s, l->u, l->order, l->target, NULL, d));
     float *w = pare_malloc(bytes); /* the sweep works in place */
     if (!w) return pare_fail(d, PARE_ERR_NOMEM, NULL, "gptq", "no memory for %zu x %zu weights", l->rows, l->n);
     memcpy(w, l->target, bytes);
@@ -55,5 +54,5 @@ const pare_method pare_method_gptq = {.name = "gptq",
                                       .calibrated = true,
                                       .factor = true,
                                       .ordered = true,
-                                      .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL,
+                                      .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL | PARE_STATS_SPLIT,
                                       .encode = encode};

@@ -85,11 +85,11 @@ def compare(name, xf, xq, rf=None, rq=None):
     xf, xq = xf.reshape(-1, w.shape[1]), xq.reshape(-1, w.shape[1])
     h = xq.T @ xq
     inverse = np.linalg.inv(h + 0.01 * np.trace(h) / len(h) * np.eye(len(h)))
-    error = w @ ((xf - xq).T @ xq)
-    if rf is not None: error += (rf - rq).reshape(-1, len(w)).T @ xq
+    if rf is not None: rf, rq = rf.reshape(-1, len(w)), rq.reshape(-1, len(w))
+    target = ref.corrected(w, inverse, ref.by_batch(len(windows), ctx, xf, xq, rf, rq))
     o = by_energy(h)
     expected = np.zeros(w.shape, np.int64)
-    expected[:, o] = sweep((w + error @ inverse)[:, o], np.linalg.cholesky(inverse[np.ix_(o, o)]).T, np.repeat(scale, 32, 1)[:, o])
+    expected[:, o] = sweep(target[:, o], np.linalg.cholesky(inverse[np.ix_(o, o)]).T, np.repeat(scale, 32, 1)[:, o])
     same = (codes == expected).mean()
     error_of = lambda q: np.einsum("ij,jk,ik", w - q, h + 0.01 * np.trace(h) / len(h) * np.eye(len(h)), w - q)
     if same_input:

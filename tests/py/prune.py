@@ -12,7 +12,7 @@ import gguf
 from gguf.quants import dequantize
 from safetensors.numpy import load_file, save_file
 sys.path.insert(0, os.path.dirname(__file__))
-from reference import angles, heads, load, rms, softmax
+from reference import angles, by_batch, corrected, heads, load, rms, softmax
 from tiny_encoder import tiny_encoder
 
 pare, tok_dump, models, text, out = sys.argv[1:6]
@@ -104,9 +104,7 @@ def sparsegpt(w, x, pattern, full, stream, by_layer):
     h += 0.01 * np.diag(h).mean() * np.eye(len(h))
     inverse = np.linalg.inv(h)
     u = np.linalg.cholesky(inverse).T
-    e = w @ ((full - x).T @ x)
-    if stream is not None: e += (stream[0] - stream[1]).T @ x
-    w = w + e @ inverse
+    w = corrected(w, inverse, by_batch(WINDOWS, CTX, full, x, *(stream or (None, None))))
     mask, step = np.zeros(w.shape, bool), pattern[1] if pattern else 128
     for j in range(w.shape[1]):
         if j % step == 0:

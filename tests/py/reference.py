@@ -108,3 +108,23 @@ def bert(cfg, w, ids):
 def forward(folder, ids):
     cfg, w = load(folder)
     return (bert if cfg["model_type"] == "bert" else llama)(cfg, w, np.asarray(ids))
+
+def corrected(w, h_inverse, halves):
+    """w plus what the original's inputs (and stream) ask for, each row as far as two halves of the batches agree.
+    halves: of each, (original's inputs, reduced inputs, original's stream, reduced stream); streams may be None."""
+    h = [q.T @ q for _, q, _, _ in halves]
+    b = [w @ ((f - q).T @ q) + (0 if rf is None else (rf - rq).T @ q) for f, q, rf, rq in halves]
+    if len(b) == 1: return w + b[0] @ h_inverse
+    d = [x @ np.linalg.inv(m + 0.01 * np.trace(m) / len(m) * np.eye(len(m))) for x, m in zip(b, h)]
+    own, other = ((d[0] @ h[1]) * d[0] + (d[1] @ h[0]) * d[1]).sum(1), (d[0] * b[1] + d[1] * b[0]).sum(1)
+    c = np.clip(np.where(own > 0, other / np.where(own > 0, own, 1), 0), 0, 1)
+    return w + (2 * c / (1 + c))[:, None] * ((b[0] + b[1]) @ h_inverse)
+
+
+def by_batch(windows, ctx, *arrays):
+    """The tokens of even and of odd batches: as many windows in one as 2048 tokens hold and the number of windows can be divided by."""
+    n = max(min(2048 // ctx, windows), 1)
+    while windows % n: n -= 1
+    odd = np.repeat(np.arange(windows // n) % 2 == 1, n * ctx)
+    parts = [odd == k for k in (0, 1)] if windows > n else [odd == 0]
+    return [tuple(None if a is None else a[p] for a in arrays) for p in parts]

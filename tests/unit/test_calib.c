@@ -3,6 +3,7 @@
  * The algebra of calibrated methods against sums in double, and the sweep against each grid's own calls. */
 #include "calib/linalg.h"
 #include "calib/sweep.h"
+#include "calib/target.h"
 #include "core/rng.h"
 #include "core/threads.h"
 #include "harness.h"
@@ -194,7 +195,8 @@ static void target_is_corrected(void **state) {
     pare_cross_add(n, n, tokens, delta, q, c);
     double used, error[2] = {0};
     assert_int_equal(pare_inverse_factor(n, h, 1e-4, u, &used, NULL), PARE_OK);
-    assert_int_equal(pare_corrected_target(rows, n, w, c, NULL, u, NULL, 1.0f, target, NULL), PARE_OK);
+    const pare_stats all = {.n = n, .tokens = tokens, .h = h, .c = c};
+    assert_int_equal(pare_target_for(rows, n, w, &all, u, NULL, target, NULL, NULL), PARE_OK);
     for (int k = 0; k < 2; k++)
         for (size_t t = 0; t < tokens; t++)
             for (size_t r = 0; r < rows; r++) {
@@ -207,6 +209,32 @@ static void target_is_corrected(void **state) {
     free(f), free(q), free(w), free(delta), free(h), free(c), free(u), free(target);
 }
 
+/* Two halves of tokens: what they agree about is taken over, what is noise is not. */
+static void noise_is_not_corrected(void **state) {
+    enum { N = 64, ROWS = 20, TOKENS = 256 };
+    float *w = normal(ROWS * N, 31), *target = malloc(ROWS * N * 4), *u = malloc(N * N * 4);
+    double share[3];
+    for (int k = 0; k < 3; k++) { /* 0: noise alone; 1: the original is 1.2 times the reduced; 2: both */
+        float *h = calloc(N * N, 4), *h2 = calloc(N * N, 4), *c[2] = {calloc(N * N, 4), calloc(N * N, 4)};
+        for (uint64_t half = 0; half < 2; half++) {
+            float *x = correlated(TOKENS, N, 33 + 4 * half), *delta = normal(TOKENS * N, 35 + 4 * half);
+            for (size_t i = 0; i < TOKENS * N; i++) delta[i] = (k == 1 ? 0 : delta[i]) + (k ? 0.2f * x[i] : 0);
+            pare_gram_add(N, TOKENS, x, h);
+            if (half) pare_gram_add(N, TOKENS, x, h2);
+            pare_cross_add(N, N, TOKENS, delta, x, c[half]);
+            free(x), free(delta);
+        }
+        double used;
+        pare_stats held = {.n = N, .tokens = TOKENS, .h = h2, .c = c[1]}, s = {N, 2 * TOKENS, h, c[0], .held = &held};
+        assert_int_equal(pare_inverse_factor(N, h, 1e-6, u, &used, NULL), PARE_OK);
+        assert_int_equal(pare_target_for(ROWS, N, w, &s, u, NULL, target, &share[k], NULL), PARE_OK);
+        for (size_t i = 0; k == 1 && i < ROWS * N; i++) assert_true(fabsf(target[i] - 1.2f * w[i]) < 0.02f);
+        free(h), free(h2), free(c[0]), free(c[1]);
+    }
+    assert_true(share[0] < 0.35 && share[1] > 0.99 && share[2] > share[0] + 0.3 && share[2] < 1);
+    free(w), free(target), free(u);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_right),
@@ -215,6 +243,7 @@ int main(void) {
         cmocka_unit_test(singular_moments_are_damped),
         cmocka_unit_test(every_grid),
         cmocka_unit_test(target_is_corrected),
+        cmocka_unit_test(noise_is_not_corrected),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
