@@ -11,9 +11,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WINDOWS      128
-#define WINDOW       512
-#define BATCH_TOKENS 2048 /* of one run: enough rows for full-speed products */
+/* Sentences are what encoders see: their activations in long windows are others (docs/results/calibration.md). */
+#define WINDOWS         128
+#define WINDOW          512
+#define ENCODER_WINDOWS 512
+#define ENCODER_WINDOW  64
+#define BATCH_TOKENS    2048 /* of one run: enough rows for full-speed products */
 
 /* Decoders: windows follow one another, the first token of each replaced by BOS where the model wants one. Encoders:
  * each window begins and ends with what the tokenizer puts around a text. */
@@ -31,7 +34,7 @@ static pare_status cut(const pare_source *src, const pare_arch *a, const char *p
                        const pare_tokenizer_info *t, int64_t windows, pare_calib_data *c, pare_diag *d) {
     bool decoder = a->family == PARE_FAMILY_LLAMA;
     int64_t inner = decoder ? c->ctx : c->ctx - 2, most = inner > 0 ? (int64_t)ids->n / inner : 0;
-    if (!windows) windows = WINDOWS;
+    if (!windows) windows = decoder ? WINDOWS : ENCODER_WINDOWS;
     if (most < 1)
         return pare_fail(d, PARE_ERR_INPUT, path, NULL,
                          "the calibration text has %zu tokens, less than one window of %lld; give a longer text",
@@ -66,8 +69,8 @@ pare_status pare_calib_data_open(const pare_source *src, const pare_arch *a, con
     pare_verify_data data = {0};
     pare_tokenizer *tok = NULL;
     pare_ids ids = {0};
-    int64_t longest = pare_arch_context(a);
-    *out = (pare_calib_data){.ctx = ctx ? ctx : longest < WINDOW ? longest : WINDOW};
+    int64_t longest = pare_arch_context(a), usual = a->family == PARE_FAMILY_LLAMA ? WINDOW : ENCODER_WINDOW;
+    *out = (pare_calib_data){.ctx = ctx ? ctx : longest < usual ? longest : usual};
     if (out->ctx < 4 || out->ctx > longest)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--calib-ctx",
                          "windows of %lld tokens were asked for; from 4 to %lld (the model's context) are possible",

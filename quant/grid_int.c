@@ -4,7 +4,8 @@
  * f32}; layout in core/qtype.h. Parameters follow the minmax observer of the compressed-tensors library, ranges always
  * holding zero: symmetric scale = absmax / ((2^bits - 1) / 2); asymmetric scale = (max - min) / (2^bits - 1) and zero
  * point = rne(clamp(qmin - min / scale)). The scale is rounded to its type first, and everything else uses the rounded
- * one. Decoding rounds each product to the scale's type, as stock loaders of these layouts do. */
+ * one. With importance, ranges narrower and wider than that are tried and the best one's scale is refitted by least
+ * squares. Decoding rounds each product to the scale's type, as stock loaders of these layouts do. */
 #include "quant/lanes.h"
 #include "quant/qops.h"
 
@@ -50,6 +51,63 @@ static uint32_t fit_scale(const pare_qtype *st, float v, float widest) {
     return u ? u : 1;
 }
 
+static int rounding(const pare_qtype *st) {
+    return st == &pare_qtype_f16 ? PARE_ROUND_F16 : st == &pare_qtype_bf16 ? PARE_ROUND_BF16 : PARE_ROUND_F32;
+}
+
+/* Ranges that are tried, as shares of the whole one. */
+#define WIDEST   1.15f
+#define NARROWER 0.025f
+#define RANGES   29
+
+typedef struct int_fit_row {
+    const pare_int_format *f;
+    const float *x, *importance;
+    size_t n;
+    float steps, qmin;
+    int_params best;
+    float sums[3]; /* of best (quant/qops.def) */
+} int_fit_row;
+
+static bool better(int_fit_row *t, float scale, float zero) {
+    float sums[3], s = t->steps, widest = t->f->asym ? s : -t->qmin;
+    int_params p = {fit_scale(t->f->scale_type, scale, widest), (int32_t)s_rne(s_clamp(zero, t->qmin, t->qmin + s))};
+    if (!t->f->asym) p.zero = 0;
+    pare_qops_get()->sums_int(t->x, t->importance, t->n, scale_value(t->f->scale_type, p.scale), (float)p.zero, t->qmin,
+                              t->qmin + s, rounding(t->f->scale_type), sums);
+    if (!(sums[2] < t->sums[2])) return false;
+    t->best = p;
+    for (int i = 0; i < 3; i++) t->sums[i] = sums[i];
+    return true;
+}
+
+/* Least squares given the codes, which the new scale may change: until it gets no better, at most 4 times. */
+static void refit(int_fit_row *t) {
+    for (int i = 0; i < 4 && t->sums[1] > 0 && t->sums[0] > 0; i++)
+        if (!better(t, t->sums[0] / t->sums[1], (float)t->best.zero)) break;
+}
+
+/* The range [lo, hi] narrowed and widened; the parameters with the least weighted error. */
+static int_params search(const pare_int_format *f, const float *x, const float *importance, size_t n, float lo,
+                         float hi, float steps, float qmin) {
+    int_fit_row t = {.f = f, .x = x, .importance = importance, .n = n, .steps = steps, .qmin = qmin};
+    t.sums[2] = INFINITY;
+    for (int k = -1; k < RANGES; k++) { /* first the whole range, as without importance */
+        float share = k < 0 ? 1 : WIDEST - NARROWER * (float)k, a = lo * share, b = hi * share;
+        float scale = f->asym ? (b - a) / steps : (-a > b ? -a : b) / (steps / 2);
+        float stored = scale_value(f->scale_type, fit_scale(f->scale_type, scale, f->asym ? steps : -qmin));
+        better(&t, scale, qmin - a / stored);
+    }
+    refit(&t);
+    for (int z = t.best.zero - 1, k = 0; f->asym && k < 2; k++, z = t.best.zero + 1) {
+        int_fit_row other = t;
+        other.sums[2] = INFINITY;
+        if (better(&other, scale_value(f->scale_type, t.best.scale), (float)z)) refit(&other);
+        if (other.sums[2] < t.sums[2]) t = other;
+    }
+    return t.best;
+}
+
 static void int_fit(const pare_qtype *qt, const float *w, size_t w_ld, const float *importance, const float *row_energy,
                     size_t rows, size_t n, void *params) {
     const pare_int_format *f = qt->int_format;
@@ -60,6 +118,10 @@ static void int_fit(const pare_qtype *qt, const float *w, size_t w_ld, const flo
         pare_qops_get()->minmax(w, w_ld, 1, n, &lo, &hi);
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
+        if (importance && lo < hi) {
+            p[r] = search(f, w, importance, n, lo, hi, steps, qmin);
+            continue;
+        }
         p[r].zero = 0;
         if (!f->asym) {
             p[r].scale = fit_scale(f->scale_type, (-lo > hi ? -lo : hi) / (steps / 2), -qmin);
@@ -69,10 +131,6 @@ static void int_fit(const pare_qtype *qt, const float *w, size_t w_ld, const flo
         float s = scale_value(f->scale_type, p[r].scale);
         p[r].zero = (int32_t)s_rne(s_clamp(qmin - lo / s, qmin, qmin + steps));
     }
-}
-
-static int rounding(const pare_qtype *st) {
-    return st == &pare_qtype_f16 ? PARE_ROUND_F16 : st == &pare_qtype_bf16 ? PARE_ROUND_BF16 : PARE_ROUND_F32;
 }
 
 static void int_snap(const pare_qtype *qt, const void *params, size_t group_n, const float *w, size_t w_ld, size_t rows,
@@ -153,7 +211,7 @@ static void int_encode(const pare_qtype *qt, const float *w, size_t w_ld, const 
         for (size_t g = 0; g < n; g += group) {
             const float *x = w + r * w_ld + g;
             int_params p;
-            int_fit(qt, x, w_ld, NULL, NULL, 1, group, &p);
+            int_fit(qt, x, w_ld, importance ? importance + g : NULL, NULL, 1, group, &p);
             dst += put_header(f, &p, dst);
             for (size_t c = 0, len; c < group; c += len) {
                 len = group - c < CHUNK ? group - c : CHUNK;

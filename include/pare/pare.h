@@ -147,7 +147,7 @@ typedef struct pare_job_opts {
     size_t n_keep;
     const char *method;               /* quantize: "rtn" (NULL) or "gptq" */
     const char *calib;                /* calibrated methods: a text; NULL = the one built in */
-    int64_t calib_ctx, calib_windows; /* its windows: tokens each, how many; 0 = 512 and 128 */
+    int64_t calib_ctx, calib_windows; /* its windows: tokens each, how many; 0 = 512 and 128, encoders 64 and 512 */
     const char *imatrix;              /* method "search": importance from a file of llama.cpp instead of a text */
     const char *save_imatrix; /* calibrated methods: the original's inputs as such a file (.dat: the older format) */
     bool no_refine;           /* method "gptq": one sweep, no passes after it */

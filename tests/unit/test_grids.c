@@ -319,6 +319,63 @@ static void test_column_by_column(void **state) {
     }
 }
 
+/* Importance makes integer grids search: never worse than the whole range by the weighted error, and as good as the
+ * best of many scales tried in double. */
+static double weighted_error(const pare_qtype *qt, const float *x, const float *importance, size_t n,
+                             const float *fit) {
+    unsigned char *params = malloc(qt->grid->param_bytes);
+    int8_t *codes = malloc(n);
+    float *y = malloc(n * 4);
+    double e = 0;
+    qt->grid->fit(qt, x, n, fit, NULL, 1, n, params);
+    qt->grid->snap(qt, params, n, x, n, 1, 0, n, codes, n, y, n);
+    for (size_t k = 0; k < n; k++) e += importance[k] * pow((double)y[k] - x[k], 2);
+    free(params), free(codes), free(y);
+    return e;
+}
+
+static double best_of_many(const float *x, const float *importance, size_t n, int bits, bool asym, float lo, float hi) {
+    double qmin = -(1 << (bits - 1)), steps = (1 << bits) - 1, best = INFINITY;
+    double whole = asym ? (hi - lo) / steps : fmax(-lo, hi) / (steps / 2);
+    for (int i = 0; i < 500; i++)
+        for (double z = asym ? qmin : 0; z <= (asym ? qmin + steps : 0); z++) {
+            double s = whole * (0.3 + 0.002 * i), e = 0;
+            for (size_t k = 0; k < n && e < best; k++) {
+                double q = fmin(fmax(rint(x[k] / s + z), qmin), qmin + steps) - z;
+                e += importance[k] * pow(x[k] - q * s, 2);
+            }
+            best = fmin(best, e);
+        }
+    return best;
+}
+
+static void test_int_search(void **state) {
+    static const char *const names[] = {"int4:g32:f32", "int4:g64:asym", "int4:f32",
+                                        "int4:asym",    "int8:g32",      "int8:asym:f32"};
+    pare_rng rng;
+    pare_rng_seed(&rng, 11);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const pare_qtype *qt = pare_qtype_by_name(names[i]);
+        size_t n = qt->grid->group ? qt->grid->group : 172;
+        double gain = 0, excess = 0;
+        for (int row = 0; row < 12; row++) {
+            float x[172], importance[172], lo = 0, hi = 0;
+            for (size_t k = 0; k < n; k++) {
+                x[k] = pare_rng_normal(&rng) * (k == 3 ? 3 : 1), importance[k] = expf(pare_rng_normal(&rng));
+                lo = fminf(lo, x[k]), hi = fmaxf(hi, x[k]);
+            }
+            double plain = weighted_error(qt, x, importance, n, NULL),
+                   got = weighted_error(qt, x, importance, n, importance);
+            if (got > plain * 1.01) fail_msg("%s: error %g, %g with the whole range", names[i], got, plain);
+            gain += got / plain / 12;
+            excess += got / best_of_many(x, importance, n, qt->int_format->bits, qt->int_format->asym, lo, hi) / 12;
+        }
+        bool four = qt->int_format->bits == 4;
+        if (gain > (four ? 0.9 : 1) || excess > (four ? 1.1 : 1.3)) /* of 8 bits the best has fine structure */
+            fail_msg("%s: %.3f of the whole range's error, %.3f of the best", names[i], gain, excess);
+    }
+}
+
 /* Numbers worked out by hand from the rules of compressed-tensors. */
 static void test_int_rules(void **state) {
     const pare_qtype *sym = pare_qtype_by_name("int4:g32:f32"), *asym = pare_qtype_by_name("INT4:G32:ASYM:F32");
@@ -374,6 +431,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_idempotent),
         cmocka_unit_test(test_column_by_column),
         cmocka_unit_test(test_int_rules),
+        cmocka_unit_test(test_int_search),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
