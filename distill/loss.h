@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Losses as graphs. Each is a sum over rows (positions of all sequences), one number without dimensions; the trainer
+ * multiplies by one over the rows of the whole step, so that steps cut into parts have the same loss and gradient.
+ *
+ * fails:  PARE_NO_VALUE when the graph is out of memory or an operand is absent (pare_graph_status says so) */
+#ifndef PARE_DISTILL_LOSS_H
+#define PARE_DISTILL_LOSS_H
+
+#include "graph/graph.h"
+
+/* Which way the divergence of student S from teacher T is taken (Hinton et al. 2015; Gu et al. 2023, MiniLLM; Agarwal
+ * et al. 2023, GKD): FORWARD  KL(T || S), covers what the teacher may say      REVERSE  KL(S || T), avoids what it
+ * would not JS       (KL(T || M) + KL(S || M)) / 2, M their mean */
+typedef enum pare_divergence { PARE_KL_FORWARD, PARE_KL_REVERSE, PARE_JS } pare_divergence;
+
+/* Of distributions softmax(logits / temperature), times temperature squared, so that gradients keep their size (Hinton
+ * et al. 2015, section 2.1). logits [.., vocab] of both. */
+pare_value pare_loss_divergence(pare_graph *g, pare_divergence kind, pare_value student, pare_value teacher,
+                                float temperature);
+/* -log p(label). labels: i64 [n], element row * vocab + label for each row that counts. */
+pare_value pare_loss_cross_entropy(pare_graph *g, pare_value logits, pare_value labels);
+/* Mean over a row's elements of (x - y)^2. dim: elements of a row. */
+pare_value pare_loss_mse(pare_graph *g, pare_value x, pare_value y, int64_t dim);
+/* 1 - cosine of a row of x and y. */
+pare_value pare_loss_cosine(pare_graph *g, pare_value x, pare_value y);
+/* x [batch, seq, dim] -> [batch, dim]: sums of rows times weights [batch, seq, 1] (one over a sequence's length for its
+ * tokens, 0 for padding: mean pooling). */
+pare_value pare_loss_pool(pare_graph *g, pare_value x, pare_value weights);
+/* sum_i weight[i] term[i], times scale (a value of one number). */
+pare_value pare_loss_total(pare_graph *g, int n, const pare_value *term, const float *weight, pare_value scale);
+
+#endif
