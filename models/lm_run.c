@@ -58,18 +58,27 @@ static pare_status make_cache(pare_lm_run *r, const pare_arch *a, int64_t capaci
     return PARE_OK;
 }
 
-pare_status pare_lm_run_open(pare_weights *w, int64_t capacity, const pare_exec_opts *opts, pare_lm_run *r,
-                             pare_diag *d) {
-    const pare_arch *a = pare_weights_arch(w);
+pare_status pare_lm_run_build(pare_weights *w, int64_t capacity, pare_lm_run *r, pare_diag *d) {
     memset(r, 0, sizeof *r);
-    if (a->family == PARE_FAMILY_BERT) PARE_TRY(pare_build_bert(w, &r->m, d));
-    else PARE_TRY(pare_build_llama(w, capacity > 0, &r->m, d));
+    if (pare_weights_arch(w)->family == PARE_FAMILY_BERT) return pare_build_bert(w, &r->m, d);
+    return pare_build_llama(w, capacity > 0, &r->m, d);
+}
+
+pare_status pare_lm_run_start(pare_weights *w, int64_t capacity, const pare_exec_opts *opts, pare_lm_run *r,
+                              pare_diag *d) {
+    const pare_arch *a = pare_weights_arch(w);
     PARE_TRY(pare_exec_open(r->m.g, opts, &r->e, d));
     r->bind = pare_calloc((size_t)r->m.n_kv + 6, sizeof *r->bind);
     if (!r->bind) return no_memory(d, "the model");
     if (!capacity) return PARE_OK;
     PARE_TRY(make_tables(r, w, capacity, d));
     return make_cache(r, a, capacity, d);
+}
+
+pare_status pare_lm_run_open(pare_weights *w, int64_t capacity, const pare_exec_opts *opts, pare_lm_run *r,
+                             pare_diag *d) {
+    PARE_TRY(pare_lm_run_build(w, capacity, r, d));
+    return pare_lm_run_start(w, capacity, opts, r, d);
 }
 
 void pare_lm_run_close(pare_lm_run *r) {

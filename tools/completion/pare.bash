@@ -14,6 +14,11 @@ _pare() {
     --pattern) COMPREPLY=($(compgen -W "unstructured 2:4 4:8 block block:4x4 heads query-heads ffn hidden layers" -- "$cur")) && return ;;
     --scope) COMPREPLY=($(compgen -W "row layer global" -- "$cur")) && return ;;
     --method) COMPREPLY=($(compgen -W "$([ "$cmd" = prune ] && echo magnitude wanda sparsegpt activation influence angular || echo rtn search awq gptq)" -- "$cur")) && return ;;
+    --train) COMPREPLY=($(compgen -W "all norms" -- "$cur")) && return ;;
+    --optimizer) COMPREPLY=($(compgen -W "adamw sgd" -- "$cur")) && return ;;
+    --schedule) COMPREPLY=($(compgen -W "cosine linear constant" -- "$cur")) && return ;;
+    --divergence) COMPREPLY=($(compgen -W "forward reverse js" -- "$cur")) && return ;;
+    --loss) COMPREPLY=($(compgen -W "kl ce hidden cosine kl=1,ce=0.5 kl=1,hidden=1" -- "$cur")) && return ;;
     --format) COMPREPLY=($(compgen -W "gguf folder safetensors" -- "$cur")) && return ;;
     esac
     if [[ $cur == -* ]]; then

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Distilling a student: options and their defaults, what a run depends on, the loop over steps, the output. */
+#include "api/distill.h"
+
+#include "core/log.h"
+#include "core/status.h"
+#include "formats/checksum.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SAVE_SECONDS 300
+#define PASS_TOKENS  2048 /* of one pass: enough rows for products at full speed */
+
+static const char *const term_names[PARE_TERMS] = {"kl", "ce", "hidden", "cosine"};
+
+/* Index of word in the list; NULL: the first. */
+static pare_status word_of(const char *word, const char *option, const char *const *list, int n, int *out,
+                           pare_diag *d) {
+    char all[160] = "";
+    *out = 0;
+    for (int i = 0; i < n; i++) {
+        if (!word || strcasecmp(word, list[i]) == 0) return *out = i, PARE_OK;
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", list[i]);
+    }
+    return pare_fail(d, PARE_ERR_USAGE, NULL, option, "`%s` is none of: %s", word, all);
+}
+
+/* "kl=1,ce=0.5" */
+static pare_status parse_loss(pare_distill_run *x, const char *text, pare_diag *d) {
+    for (const char *s = text ? text : "kl"; *s;) {
+        size_t n = strcspn(s, ",="), k = 0;
+        double w = 1;
+        while (k < PARE_TERMS && (strlen(term_names[k]) != n || strncasecmp(term_names[k], s, n) != 0)) k++;
+        if (k == PARE_TERMS)
+            return pare_fail(d, PARE_ERR_USAGE, NULL, "--loss", "`%.*s` is no term; kl, ce, hidden and cosine are",
+                             (int)n, s);
+        s += n;
+        if (*s == '=') {
+            char *end;
+            w = strtod(s + 1, &end);
+            if (end == s + 1 || !(w >= 0) || !isfinite(w) || (*end && *end != ','))
+                return pare_fail(d, PARE_ERR_USAGE, NULL, "--loss", "`%s` should read like kl=1,ce=0.5", text);
+            s = end;
+        }
+        x->weight[k] = (float)w;
+        if (*s == ',') s++;
+    }
+    int n = 0;
+    for (int k = 0; k < PARE_TERMS; k++)
+        if (x->weight[k] > 0) x->r->terms[n++] = term_names[k];
+    x->r->n_terms = n;
+    if (n == 0 || n > PARE_CURVE - 3)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--loss", "from one to %d terms with a weight above 0",
+                         PARE_CURVE - 3);
+    x->needs_teacher = x->weight[PARE_TERM_KL] + x->weight[PARE_TERM_HIDDEN] + x->weight[PARE_TERM_COSINE] > 0;
+    return PARE_OK;
+}
+
+static double or_default(double v, double otherwise) { return v >= 0 ? v : otherwise; }
+
+static pare_status defaults(pare_distill_run *x, pare_diag *d) {
+    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms"};
+    pare_distill_opts *o = &x->o;
+    int k;
+    PARE_TRY(word_of(o->divergence, "--divergence", ways, 3, &k, d));
+    x->divergence = (pare_divergence)k;
+    PARE_TRY(word_of(o->train, "--train", trains, 2, &k, d));
+    x->norms_only = k == 1;
+    PARE_TRY(parse_loss(x, o->loss, d));
+    if (!o->temperature) o->temperature = 1;
+    if (!(o->temperature > 0 && isfinite(o->temperature)))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--temperature", "%g is not positive", o->temperature);
+    if (o->student && (o->keep_layers || o->layers))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, o->layers ? "--layers" : "--keep-layers",
+                         "layers are chosen of the teacher; leave --student out");
+    if (o->keep_layers && o->layers)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--layers", "--keep-layers says which, and so how many");
+    if (!o->batch) o->batch = 8;
+    if (!o->steps) o->steps = 100;
+    if (!o->rate) o->rate = 1e-4;
+    if (!o->seed) o->seed = 1;
+    o->min_rate = or_default(o->min_rate, 0.1), o->decay = or_default(o->decay, 0.01);
+    o->clip = or_default(o->clip, 1), o->momentum = or_default(o->momentum, 0.9);
+    o->beta1 = or_default(o->beta1, 0.9), o->beta2 = or_default(o->beta2, 0.95), o->ema = or_default(o->ema, 0);
+    if (o->warmup < 0) o->warmup = o->steps / 20;
+    return PARE_OK;
+}
+
+/* Sizes that depend on the models. */
+static pare_status sizes(pare_distill_run *x, pare_diag *d) {
+    pare_distill_opts *o = &x->o;
+    int64_t longest = pare_arch_context(&x->student.arch);
+    if (!o->ctx) o->ctx = longest < 256 ? longest : 256;
+    if (o->batch < 1) return pare_fail(d, PARE_ERR_USAGE, NULL, "--batch", "%lld windows", (long long)o->batch);
+    if (!o->micro) {
+        o->micro =
+            PASS_TOKENS / (o->ctx > 0 ? o->ctx : 1) < o->batch ? PASS_TOKENS / (o->ctx > 0 ? o->ctx : 1) : o->batch;
+        if (o->micro < 1) o->micro = 1;
+        while (o->batch % o->micro) o->micro--;
+    }
+    if (o->micro < 1 || o->micro > 4096 || o->batch % o->micro)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--micro", "%lld windows at once do not divide the %lld of a step",
+                         (long long)o->micro, (long long)o->batch);
+    return PARE_OK;
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Before hours of work: could the output be written at the end? */
+static pare_status check_output(const pare_distill_opts *o, pare_diag *d) {
+    if (!o->out) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
+    if (same_file(o->out, o->teacher))
+        return pare_fail(d, PARE_ERR_USAGE, o->out, "-o", "the output would replace the teacher");
+    if (access(o->out, F_OK) == 0 && !o->force)
+        return pare_fail(d, PARE_ERR_EXISTS, o->out, NULL, "it exists; name another output, or use --force");
+    return PARE_OK;
+}
+
+/* Options as JSON: part of the report, and of what a checkpoint belongs to. */
+static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_diag *d) {
+    const pare_distill_opts *o = &x->o;
+    static const char *const ways[] = {"forward", "reverse", "js"};
+    t->options = pare_sprintf(
+        "{\"kl\": %.9g, \"ce\": %.9g, \"hidden\": %.9g, \"cosine\": %.9g, \"divergence\": \"%s\", \"temperature\": "
+        "%.17g, "
+        "\"train\": \"%s\", \"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, "
+        "\"decay\": "
+        "%.17g, \"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
+        "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s}",
+        (double)x->weight[0], (double)x->weight[1], (double)x->weight[2], (double)x->weight[3], ways[x->divergence],
+        o->temperature, x->norms_only ? "norms" : "all", o->optimizer ? o->optimizer : "adamw",
+        o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay, o->clip, o->beta1, o->beta2, o->momentum,
+        o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx, (long long)o->batch, (long long)o->micro,
+        (unsigned long long)o->seed, o->recompute ? "true" : "false");
+    return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
+}
+
+static uint64_t key_of(const pare_distill_run *x, const char *options) {
+    uint64_t key = pare_checksum(x->data.sum, options, strlen(options));
+    key = pare_checksum(key, &x->data.train, sizeof x->data.train);
+    for (size_t i = 0; i < x->n_params; i++) {
+        key = pare_checksum(key, x->param[i].name, strlen(x->param[i].name));
+        key = pare_checksum(key, x->param[i].w, x->param[i].n * sizeof(float));
+    }
+    for (size_t i = 0; x->needs_teacher && i < x->teacher_src->n_tensors; i++) { /* a sample of each of its tensors */
+        const pare_stored *t = &x->teacher_src->tensors[i];
+        key = pare_checksum(key, t->name, strlen(t->name));
+        if (t->data) key = pare_checksum(key, t->data, t->bytes < 4096 ? t->bytes : 4096);
+    }
+    return key;
+}
+
+static pare_status open_all(pare_distill_run *x, pare_diag *d) {
+    PARE_TRY(pare_source_open(x->o.teacher, &x->teacher_src, d));
+    PARE_TRY(pare_arch_read(x->teacher_src, &x->teacher_arch, d));
+    PARE_TRY(pare_arch_check(x->teacher_src, &x->teacher_arch, d));
+    PARE_TRY(pare_student_open(x, d));
+    PARE_TRY(sizes(x, d));
+    PARE_TRY(pare_windows_open(x, d));
+    return pare_distill_graph(x, d);
+}
+
+static pare_status open_trainer(pare_distill_run *x, pare_diag *d) {
+    static const char *const kinds[] = {"adamw", "sgd"}, *const schedules[] = {"cosine", "linear", "constant"};
+    const pare_distill_opts *o = &x->o;
+    int kind, schedule;
+    PARE_TRY(word_of(o->optimizer, "--optimizer", kinds, 2, &kind, d));
+    PARE_TRY(word_of(o->schedule, "--schedule", schedules, 3, &schedule, d));
+    pare_optim optim = {.kind = (pare_optimizer)kind,
+                        .schedule = (pare_schedule)schedule,
+                        .steps = o->steps,
+                        .warmup = o->warmup,
+                        .rate = o->rate,
+                        .min_rate = o->min_rate,
+                        .beta1 = o->beta1,
+                        .beta2 = o->beta2,
+                        .eps = 1e-8,
+                        .momentum = o->momentum,
+                        .decay = o->decay,
+                        .clip = o->clip,
+                        .ema = o->ema};
+    return pare_trainer_open(&optim, x->param, x->n_params, &x->trainer, d);
+}
+
+/* Steps until all are done. A checkpoint is kept now and then, and when the run is interrupted or fails. */
+static pare_status train(pare_distill_run *x, uint64_t key, const char *path, pare_diag *d) {
+    pare_trainer *t = &x->trainer;
+    double start = pare_now_s(), saved = start;
+    int64_t first = t->done;
+    pare_status s = PARE_OK;
+    pare_meter meter;
+    pare_meter_start(&meter, "distill", "steps", (uint64_t)(t->optim.steps - first));
+    while (s == PARE_OK && t->done < t->optim.steps) {
+        char item[96];
+        s = pare_is_interrupted() ? pare_interrupted(d) : pare_distill_step(x, d);
+        if (s != PARE_OK) break;
+        double now = pare_now_s(), *row = t->curve + (t->done - 1) * PARE_CURVE;
+        x->r->tokens_per_second = (double)((t->done - first) * x->r->tokens_per_step) / (now - start);
+        snprintf(item, sizeof item, "step %lld: loss %.4f, %.0f tokens/s", (long long)t->done, row[2],
+                 x->r->tokens_per_second);
+        pare_meter_step(&meter, item, (uint64_t)(t->done - first));
+        bool due = x->o.save_every ? t->done % x->o.save_every == 0 : now - saved > SAVE_SECONDS;
+        if (!due) continue;
+        s = pare_trainer_save(t, key, path, d);
+        saved = now;
+    }
+    if (s == PARE_ERR_INTERRUPTED && t->done > first) {
+        pare_diag why = {0};
+        if (pare_trainer_save(t, key, path, &why) == PARE_OK)
+            pare_log(PARE_LOG_INFO, "interrupted after step %lld; the same command goes on from %s", (long long)t->done,
+                     path);
+        else pare_log(PARE_LOG_WARN, "%s: %s", path, why.text);
+    }
+    x->r->seconds = pare_now_s() - start;
+    return s;
+}
+
+static pare_status write_out(pare_distill_run *x, pare_distill_text *t, pare_diag *d) {
+    PARE_TRY(pare_student_settle(&x->student, d));
+    PARE_TRY(pare_job_run(x->student.job, d));
+    if (x->student.job->ran[0]) snprintf(t->ran, sizeof t->ran, "%s", x->student.job->ran);
+    else {
+        pare_source *src = NULL;
+        PARE_TRY(pare_source_open(x->o.out, &src, d));
+        pare_status s = pare_job_try(src, t->ran, d);
+        pare_source_close(&src);
+        return s;
+    }
+    return PARE_OK;
+}
+
+static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *path, pare_diag *d) {
+    pare_distill_report *r = x->r;
+    bool found = false;
+    PARE_TRY(open_all(x, d));
+    PARE_TRY(tell_options(x, t, d));
+    PARE_TRY(open_trainer(x, d));
+    uint64_t key = key_of(x, t->options);
+    for (size_t i = 0; i < x->student.n; i++) {
+        pare_tensor view =
+            pare_tensor_make(x->student.tensors[i].type, x->student.tensors[i].ndim, x->student.tensors[i].shape, NULL);
+        r->parameters += (uint64_t)pare_tensor_elems(&view);
+    }
+    r->steps = x->o.steps, r->tokens_per_step = x->o.batch * x->o.ctx;
+    r->train_windows = x->data.train, r->eval_windows = x->data.n - x->data.train;
+    snprintf(t->note, sizeof t->note, "%s", x->data.note);
+    pare_log(PARE_LOG_INFO, "%s; %llu of %llu parameters are trained", x->data.note, (unsigned long long)r->trained,
+             (unsigned long long)r->parameters);
+    PARE_TRY(pare_distill_measure(x, &r->before, d));
+    pare_diag why = {0};
+    pare_status s = pare_trainer_load(&x->trainer, key, path, &found, &why);
+    bool replace = x->o.force && (s == PARE_ERR_EXISTS || s == PARE_ERR_INPUT);
+    if (s != PARE_OK && !replace) return pare_fail(d, s, path, why.where, "%s", why.text);
+    r->resumed_from = x->trainer.done;
+    if (found) pare_log(PARE_LOG_INFO, "going on after step %lld (%s)", (long long)x->trainer.done, path);
+    PARE_TRY(train(x, key, path, d));
+    if (!(t->curve = pare_malloc((size_t)r->steps * PARE_CURVE * sizeof *t->curve)))
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, "report", "no memory for the curve");
+    memcpy(t->curve, x->trainer.curve, (size_t)r->steps * PARE_CURVE * sizeof *t->curve);
+    r->curve = t->curve;
+    for (size_t i = 0; i < x->n_params; i++)
+        if (x->param[i].ema) memcpy(x->param[i].w, x->param[i].ema, x->param[i].n * sizeof(float));
+    PARE_TRY(pare_distill_measure(x, &r->after, d));
+    PARE_TRY(write_out(x, t, d));
+    unlink(path);
+    return PARE_OK;
+}
+
+static void close_all(pare_distill_run *x) {
+    pare_trainer_close(&x->trainer);
+    pare_student_close(&x->student);
+    pare_lm_run_close(&x->teacher);
+    pare_weights_close(&x->teacher_w);
+    pare_source_close(&x->teacher_src);
+    pare_windows_close(&x->data);
+    for (size_t i = 0; x->mask && i < x->n_params; i++) pare_free(x->mask[i]);
+    pare_free(x->mask);
+    pare_free(x->param);
+    pare_free(x->grad);
+    pare_free(x->hidden_in);
+    pare_free(x->hidden_teacher);
+    pare_free(x->ids);
+    pare_free(x->labels_at);
+    pare_free(x->bind);
+}
+
+pare_status pare_distill(const pare_distill_opts *o, pare_distill_report **out, pare_diag *d) {
+    pare_distill_run x = {.o = *o};
+    pare_distill_text *t = pare_calloc(1, sizeof *t);
+    *out = NULL;
+    if (!t) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory to begin");
+    t->r.impl = t, t->r.ran = t->ran, t->r.note = t->note;
+    x.r = *out = &t->r;
+    char *path = o->out ? pare_sprintf("%s.pare-train", o->out) : NULL;
+    pare_status s = defaults(&x, d);
+    if (s == PARE_OK) s = check_output(o, d);
+    if (s == PARE_OK && !path) s = pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory to begin");
+    if (s == PARE_OK) s = work(&x, t, path, d);
+    close_all(&x);
+    pare_free(path);
+    if (s != PARE_OK) pare_distill_close(out);
+    return s;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of a distillation: a job whose tensors become f32 masters that a graph with losses and gradients reads, a
+ * teacher beside it, a text in windows.
+ *
+ *   distill.c         options, the order of things
+ *   distill_student.c the job's tensors as masters, and as a source that the graph builder reads
+ *   distill_data.c    windows of the text
+ *   distill_graph.c   losses and gradients behind the student's graph
+ *   distill_step.c    passes: training, measuring
+ *   distill_report.c  JSON and the curve as SVG */
+#ifndef PARE_API_DISTILL_H
+#define PARE_API_DISTILL_H
+
+#include "api/job.h"
+#include "distill/loss.h"
+#include "distill/train.h"
+#include "formats/source_impl.h"
+#include "formats/tokenizer.h"
+#include "models/lm_run.h"
+
+typedef enum pare_term { PARE_TERM_KL, PARE_TERM_CE, PARE_TERM_HIDDEN, PARE_TERM_COSINE, PARE_TERMS } pare_term;
+
+/* The student as training sees it. owns: pare_student_close; the job owns nothing of it, but reads masters when it is
+ * run. */
+typedef struct pare_student {
+    pare_job *job;
+    pare_arch arch;
+    pare_source_impl view; /* the job's source with other tensors: names as the source has them, layers as the output */
+    size_t n;
+    pare_stored *tensors;     /* the view's */
+    pare_job_tensor **of;     /* per tensor of the view */
+    float **master;           /* per tensor of the view: trained values, or NULL */
+    const int *teacher_layer; /* per layer of the student: the teacher's it is compared with */
+    pare_weights *w;
+    pare_lm_run run;
+    pare_arena *arena;
+} pare_student;
+
+typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the last of them only a label */
+    int64_t *ids;
+    size_t n_ids;
+    int64_t ctx, n, train; /* windows in all; those trained on come first */
+    int64_t bos;           /* in place of a window's first token; -1 = not wanted */
+    uint64_t sum;          /* over the tokens */
+    char note[160];
+} pare_windows;
+
+typedef struct pare_distill_run {
+    pare_distill_opts o; /* with defaults in place */
+    float weight[PARE_TERMS];
+    pare_divergence divergence;
+    bool norms_only, needs_teacher;
+    pare_source *teacher_src;
+    pare_arch teacher_arch;
+    pare_weights *teacher_w;
+    pare_lm_run teacher;
+    pare_student student;
+    pare_windows data;
+    /* the student's graph */
+    int forward_stages;
+    pare_value teacher_logits, labels, scale, loss, term[PARE_TERMS];
+    pare_value *hidden_in, *hidden_teacher; /* per layer of the student; NULL when not compared */
+    pare_value *grad;                       /* per parameter */
+    pare_param *param;
+    size_t n_params;
+    uint8_t **mask; /* per parameter, NULL: dense */
+    pare_trainer trainer;
+    /* a pass */
+    int64_t *ids, *labels_at; /* [micro][ctx] */
+    float scale_at;
+    pare_binding *bind;
+    pare_distill_report *r;
+} pare_distill_run;
+
+/* distill_student.c */
+pare_status pare_student_open(pare_distill_run *x, pare_diag *d);
+void pare_student_close(pare_student *s);
+/* The job's trained tensors are the masters from now on. */
+pare_status pare_student_settle(pare_student *s, pare_diag *d);
+
+/* distill_data.c */
+pare_status pare_windows_open(pare_distill_run *x, pare_diag *d);
+void pare_windows_close(pare_windows *w);
+void pare_windows_fill(const pare_windows *w, int64_t window, int64_t vocab, int64_t row, int64_t *ids,
+                       int64_t *labels);
+
+/* distill_graph.c: the student's run is built, with losses and gradients, and started; parameters are listed. */
+pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);
+
+/* distill_step.c */
+pare_status pare_distill_step(pare_distill_run *x, pare_diag *d);
+pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pare_diag *d);
+
+/* distill_report.c: what of options and models goes into the report's text. */
+typedef struct pare_distill_text {
+    pare_distill_report r;
+    char *json, *svg; /* once asked for */
+    double *curve;
+    char note[200], ran[128];
+    char *options; /* JSON object */
+    const char *names[PARE_DISTILL_TERMS];
+} pare_distill_text;
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Passes: the parts of a training step, and the windows that are held out. */
+#include "api/distill.h"
+
+#include "core/status.h"
+#include "core/threads.h"
+#include "distill/order.h"
+#include "verify/logit_row.h"
+
+#include <math.h>
+#include <string.h>
+
+static void bind(pare_distill_run *x, int *n, pare_value v, const void *data) {
+    if (v >= 0) x->bind[(*n)++] = (pare_binding){v, (void *)(uintptr_t)data};
+}
+
+/* The teacher over the windows in x->ids, and what the student's graph is given of it. */
+static pare_status inputs(pare_distill_run *x, int *n_bindings, pare_diag *d) {
+    pare_lm_run *s = &x->student.run, *t = &x->teacher;
+    int n = pare_lm_run_bindings(s, x->ids, x->bind);
+    bind(x, &n, x->labels, x->labels_at);
+    bind(x, &n, x->scale, &x->scale_at);
+    *n_bindings = n;
+    if (!x->needs_teacher) return PARE_OK;
+    PARE_TRY(pare_lm_run_go(t, x->ids, true, d));
+    if (x->teacher_logits >= 0) bind(x, n_bindings, x->teacher_logits, pare_exec_value(t->e, t->m.out)->data);
+    for (int64_t l = 0; x->weight[PARE_TERM_HIDDEN] + x->weight[PARE_TERM_COSINE] > 0 && l < x->student.arch.layers;
+         l++)
+        bind(x, n_bindings, x->hidden_in[l], pare_exec_value(t->e, x->hidden_teacher[l])->data);
+    return PARE_OK;
+}
+
+/* Windows first .. first+micro-1 of a list: window_of(i). */
+static void fill(pare_distill_run *x, const int64_t *window) {
+    int64_t ctx = x->o.ctx;
+    for (int64_t i = 0; i < x->o.micro; i++)
+        pare_windows_fill(&x->data, window[i], x->student.arch.vocab, i * ctx, x->ids + i * ctx,
+                          x->labels_at + i * ctx);
+}
+
+static float value_of(pare_distill_run *x, pare_value v) {
+    return *(const float *)pare_exec_value(x->student.run.e, v)->data;
+}
+
+static pare_status part(pare_distill_run *x, int64_t number, double *loss, double *terms, pare_diag *d) {
+    int64_t window[4096], first = x->trainer.done * x->o.batch + number * x->o.micro;
+    int n;
+    for (int64_t i = 0; i < x->o.micro; i++)
+        window[i] = (int64_t)pare_order_at(x->o.seed, (uint64_t)x->data.train, (uint64_t)(first + i));
+    fill(x, window);
+    PARE_TRY(inputs(x, &n, d));
+    PARE_TRY(pare_exec_run(x->student.run.e, -1, x->bind, n, d));
+    *loss += (double)value_of(x, x->loss);
+    for (int t = 0, k = 0; t < PARE_TERMS; t++)
+        if (x->term[t] >= 0) terms[k++] += (double)value_of(x, x->term[t]) * (double)x->scale_at;
+    const float **grad = pare_malloc((x->n_params + 1) * sizeof *grad);
+    if (!grad) return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "no memory for the list of gradients");
+    for (size_t i = 0; i < x->n_params; i++) grad[i] = pare_exec_value(x->student.run.e, x->grad[i])->data;
+    pare_trainer_add(&x->trainer, number == 0, grad);
+    pare_free((void *)grad);
+    return PARE_OK;
+}
+
+pare_status pare_distill_step(pare_distill_run *x, pare_diag *d) {
+    double loss = 0, terms[PARE_TERMS] = {0};
+    x->scale_at = 1.0f / (float)(x->o.batch * x->o.ctx);
+    for (int64_t i = 0; i < x->o.batch / x->o.micro; i++) PARE_TRY(part(x, i, &loss, terms, d));
+    return pare_trainer_step(&x->trainer, loss, terms, x->r->n_terms, d);
+}
+
+/* ---- what was held out ---- */
+
+typedef struct row_job {
+    const float *p, *q; /* p NULL: no teacher */
+    const int64_t *labels;
+    size_t vocab;
+    double *kl, *loss;
+    uint8_t *same;
+} row_job;
+
+static size_t most(const float *x, size_t n) {
+    size_t at = 0;
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > x[at]) at = i;
+    return at;
+}
+
+static void row_item(void *ctx, size_t i) {
+    const row_job *j = ctx;
+    const float *q = j->q + i * j->vocab, *p = j->p ? j->p + i * j->vocab : q;
+    pare_logit_sums s;
+    pare_logit_row_pick()(p, q, j->vocab, &s);
+    double kl = s.cross / s.z_p - log(s.z_p) + log(s.z_q);
+    j->kl[i] = kl > 0 ? kl : 0;
+    j->loss[i] = log(s.z_q) - ((double)q[(size_t)j->labels[i] % j->vocab] - (double)s.max_q);
+    j->same[i] = most(p, j->vocab) == most(q, j->vocab);
+}
+
+static pare_status rows(pare_distill_run *x, int64_t n, pare_distill_held *sum, pare_diag *d) {
+    size_t count = (size_t)n;
+    const pare_tensor *q = pare_exec_value(x->student.run.e, x->student.run.m.out);
+    row_job j = {.q = q->data, .labels = x->labels_at, .vocab = (size_t)x->student.arch.vocab};
+    if (x->needs_teacher) j.p = pare_exec_value(x->teacher.e, x->teacher.m.out)->data;
+    j.kl = pare_calloc(count, 2 * sizeof *j.kl);
+    j.same = pare_calloc(count, 1);
+    j.loss = j.kl ? j.kl + count : NULL;
+    if (j.kl && j.same) pare_parallel(count, 1, row_item, &j);
+    for (size_t i = 0; j.kl && j.same && i < count; i++)
+        sum->kl += j.kl[i], sum->loss += j.loss[i], sum->top1 += j.same[i];
+    bool ok = j.kl && j.same;
+    pare_free(j.kl);
+    pare_free(j.same);
+    return ok ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, "measuring", "no memory for a pass");
+}
+
+pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pare_diag *d) {
+    int64_t held = x->data.n - x->data.train, window[4096];
+    *out = (pare_distill_held){0};
+    x->scale_at = 1;
+    for (int64_t first = 0; first < held; first += x->o.micro) {
+        int64_t count = held - first < x->o.micro ? held - first : x->o.micro;
+        int n;
+        for (int64_t i = 0; i < x->o.micro; i++) /* the last pass is filled up with windows that do not count */
+            window[i] = x->data.train + (first + i < held ? first + i : 0);
+        if (pare_is_interrupted()) return pare_interrupted(d);
+        fill(x, window);
+        PARE_TRY(inputs(x, &n, d));
+        for (int s = 0; s < x->forward_stages; s++) PARE_TRY(pare_exec_run(x->student.run.e, s, x->bind, n, d));
+        PARE_TRY(rows(x, count * x->o.ctx, out, d));
+    }
+    double positions = (double)(held * x->o.ctx);
+    out->kl /= positions, out->loss /= positions, out->top1 /= positions;
+    if (!isfinite(out->kl) || !isfinite(out->loss))
+        return pare_fail(d, PARE_ERR_INPUT, x->student.job->src->path, "logits",
+                         "the student's outputs on the windows held out are not finite");
+    return PARE_OK;
+}

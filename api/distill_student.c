@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The student: the tensors of a job (as stored, or what of a teacher stays), decoded into f32 masters. The masters are
+ * shown to the graph builder as a source of their own, so that every architecture that can be run can be trained. */
+#include "api/distill.h"
+
+#include "api/narrow.h"
+#include "core/log.h"
+#include "core/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static pare_status no_memory(pare_diag *d) {
+    return pare_fail(d, PARE_ERR_NOMEM, NULL, "student", "the student's weights in f32 do not fit into memory");
+}
+
+/* "0-3,8" to flags of the teacher's layers. */
+static pare_status parse_layers(const char *text, int64_t layers, bool *keep, pare_diag *d) {
+    for (const char *s = text; *s;) {
+        char *end;
+        long a = strtol(s, &end, 10), b = a;
+        if (end != s && *end == '-') s = end + 1, b = strtol(s, &end, 10);
+        if (end == s || (*end && *end != ',') || a < 0 || b < a)
+            return pare_fail(d, PARE_ERR_USAGE, NULL, "--keep-layers", "`%s` should read like 0-3,8", text);
+        if (b >= layers)
+            return pare_fail(d, PARE_ERR_USAGE, NULL, "--keep-layers",
+                             "there is no layer %ld; the teacher has 0 to %lld", b, (long long)layers - 1);
+        for (long l = a; l <= b; l++) keep[l] = true;
+        s = *end ? end + 1 : end;
+    }
+    return PARE_OK;
+}
+
+/* The layers that go, as `pare prune --drop` has them; "" when all stay. */
+static pare_status to_drop(pare_student *s, const char *keep_text, const char **out, pare_diag *d) {
+    int64_t layers = s->arch.layers;
+    bool *keep = pare_arena_alloc(s->arena, (size_t)layers);
+    char *text = pare_arena_alloc(s->arena, (size_t)layers * 6 + 1);
+    if (!keep || !text) return no_memory(d);
+    PARE_TRY(parse_layers(keep_text, layers, keep, d));
+    size_t used = 0;
+    for (int64_t l = 0; l < layers; l++)
+        if (!keep[l]) used += (size_t)sprintf(text + used, "%s%lld", used ? "," : "", (long long)l);
+    *out = text;
+    return PARE_OK;
+}
+
+/* The job: a student that is there, or the teacher with some of its layers. */
+static pare_status begin(pare_distill_run *x, const pare_job_opts *jo, pare_diag *d) {
+    pare_student *s = &x->student;
+    const pare_distill_opts *o = &x->o;
+    PARE_TRY(pare_job_begin(o->student ? o->student : o->teacher, o->out, jo, &s->job, d));
+    PARE_TRY(pare_arch_read(s->job->src, &s->arch, d));
+    if (o->student || (!o->keep_layers && !o->layers)) return PARE_OK;
+    pare_prune_opts po = {.pattern = "layers", .stay = o->layers, .no_heal = true, .calib = o->data};
+    if (o->keep_layers) PARE_TRY(to_drop(s, o->keep_layers, &po.drop, d));
+    if (po.drop && !po.drop[0]) return PARE_OK;
+    PARE_TRY(pare_job_narrow(s->job, &po, d));
+    s->arch = s->job->map->arch;
+    return PARE_OK;
+}
+
+static bool is_float_type(const char *to) {
+    return strcmp(to, "f32") == 0 || strcmp(to, "f16") == 0 || strcmp(to, "bf16") == 0;
+}
+
+static bool stored_as_codes(const pare_job *job) {
+    for (size_t i = 0; i < job->n; i++)
+        if (job->t[i].from->kind == PARE_QK_BLOCK || job->t[i].from->kind == PARE_QK_GROUP) return true;
+    return false;
+}
+
+static pare_status plan(pare_distill_run *x, pare_job_opts jo, pare_diag *d) {
+    pare_job *job = x->student.job;
+    if (!jo.to && !x->norms_only && stored_as_codes(job)) {
+        jo.to = "f16";
+        pare_log(PARE_LOG_INFO,
+                 "the student's weights are quantized: they are decoded, trained and written as f16 (--to "
+                 "chooses another type)");
+    }
+    jo.allow_requantize = true;
+    return jo.to && !is_float_type(jo.to) ? pare_job_plan_quantize(job, &jo, d) : pare_job_plan_convert(job, &jo, d);
+}
+
+/* ---- masters ---- */
+
+static bool picked(const pare_job_tensor *t) { return t->pick_rows || t->pick_cols; }
+
+/* Values of t in the source's order of rows, without what was taken out. */
+static pare_status decode(const pare_student *s, const pare_job_tensor *t, float *out, pare_diag *d) {
+    const pare_stored *src = t->map->src;
+    size_t cols_in = src->ndim ? (size_t)src->shape[src->ndim - 1] : 1, cols = (size_t)t->cols;
+    if (src->ndim == 1 && cols == 1) cols_in = 1; /* a vector whose elements are rows */
+    if (!src->type->decode)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, s->job->src->path, src->name, "format %s cannot be decoded",
+                         src->type->name);
+    size_t row = pare_row_bytes(src->type, cols_in);
+    void *raw = pare_malloc(row);
+    float *line = pare_malloc(cols_in * sizeof *line);
+    for (size_t r = 0; raw && line && r < (size_t)t->rows; r++) {
+        size_t from = t->pick_rows ? t->pick_rows[r] : r;
+        const void *p = cols_in == 1 && src->ndim == 1 ? (const char *)src->data + from * row
+                                                       : pare_source_rows(s->job->src, src, from, 1, raw);
+        src->type->decode(src->type, p, line, cols_in);
+        for (size_t c = 0; c < cols; c++) out[r * cols + c] = line[t->pick_cols ? t->pick_cols[c] : c];
+    }
+    bool read = raw && line;
+    pare_free(raw);
+    pare_free(line);
+    return read ? PARE_OK : no_memory(d);
+}
+
+/* Matrices are trained unless only norms and biases are; rotary factors never. */
+static bool trained(const pare_distill_run *x, const pare_job_tensor *t, pare_tensor_name name) {
+    if (name.role == PARE_ROLE_ROPE_FREQS) return false;
+    return t->map->ndim == 1 || !x->norms_only;
+}
+
+static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
+    pare_student *s = &x->student;
+    pare_tensor_name name;
+    char text[160];
+    if (!t->map->src || !pare_name_parse(s->arch.family, s->job->kind, t->map->name, &name) ||
+        !pare_name_format(s->arch.family, s->job->src->kind, name, text, sizeof text))
+        return PARE_OK; /* nothing that the graph reads */
+    pare_stored *v = &s->tensors[s->n];
+    *v = *t->map->src;
+    if (!(v->name = pare_arena_strndup(s->arena, text, strlen(text)))) return no_memory(d);
+    memcpy(v->shape, t->map->shape, sizeof v->shape);
+    s->of[s->n] = t;
+    if (trained(x, t, name) || picked(t)) {
+        size_t n = (size_t)t->rows * (size_t)t->cols;
+        float *p = s->master[s->n] = pare_malloc_aligned(n * sizeof *p);
+        if (!p) return no_memory(d);
+        PARE_TRY(decode(s, t, p, d));
+        v->type = &pare_qtype_f32, v->layout = PARE_LAYOUT_PLAIN, v->data = p, v->bytes = n * sizeof *p;
+    }
+    s->n++;
+    return PARE_OK;
+}
+
+static pare_status open_view(pare_distill_run *x, pare_diag *d) {
+    pare_student *s = &x->student;
+    size_t dup;
+    s->tensors = pare_calloc(s->job->n + 1, sizeof *s->tensors);
+    s->of = pare_calloc(s->job->n + 1, sizeof *s->of);
+    s->master = pare_calloc(s->job->n + 1, sizeof *s->master);
+    if (!s->tensors || !s->of || !s->master) return no_memory(d);
+    for (size_t i = 0; i < s->job->n; i++) PARE_TRY(add(x, &s->job->t[i], d));
+    s->view = *(pare_source_impl *)s->job->src->impl;
+    memset(&s->view.by_name, 0, sizeof s->view.by_name);
+    s->view.s.tensors = s->tensors, s->view.s.n_tensors = s->n, s->view.s.impl = &s->view;
+    if (pare_name_index_build(&s->view.by_name, s->tensors, sizeof *s->tensors, s->n, &dup) != PARE_OK)
+        return no_memory(d);
+    PARE_TRY(pare_arch_check(&s->view.s, &s->arch, d));
+    return pare_weights_open(&s->view.s, &s->arch, &s->w, d);
+}
+
+/* Which of the teacher's layers each layer stands for: the one it came from, or as far up. */
+static pare_status pair_layers(pare_distill_run *x, pare_diag *d) {
+    pare_student *s = &x->student;
+    int64_t n = s->arch.layers, all = x->teacher_arch.layers;
+    int *map = pare_arena_alloc(s->arena, (size_t)n * sizeof *map);
+    if (!map) return no_memory(d);
+    for (int64_t l = 0; l < n; l++) map[l] = (int)((l + 1) * all / n) - 1;
+    for (size_t i = 0; !x->o.student && i < s->n; i++) { /* the teacher's own: names tell */
+        pare_tensor_name now, was;
+        const pare_job_tensor *t = s->of[i];
+        if (pare_name_parse(s->arch.family, s->job->src->kind, s->tensors[i].name, &now) && now.layer >= 0 &&
+            pare_name_parse(s->arch.family, s->job->src->kind, t->map->src->name, &was))
+            map[now.layer] = was.layer;
+    }
+    s->teacher_layer = map;
+    return PARE_OK;
+}
+
+pare_status pare_student_open(pare_distill_run *x, pare_diag *d) {
+    pare_student *s = &x->student;
+    const pare_job_opts jo = {.to = x->o.to,
+                              .format = x->o.format,
+                              .force = x->o.force,
+                              .max_shard_bytes = x->o.max_shard_bytes};
+    if (!(s->arena = pare_arena_new())) return no_memory(d);
+    PARE_TRY(begin(x, &jo, d));
+    PARE_TRY(plan(x, jo, d));
+    PARE_TRY(open_view(x, d));
+    return pair_layers(x, d);
+}
+
+void pare_student_close(pare_student *s) {
+    pare_lm_run_close(&s->run);
+    pare_weights_close(&s->w);
+    pare_name_index_free(&s->view.by_name);
+    pare_job_close(&s->job);
+    for (size_t i = 0; s->master && i < s->n; i++) pare_free(s->master[i]);
+    pare_free(s->master);
+    pare_free(s->of);
+    pare_free(s->tensors);
+    pare_arena_free(&s->arena);
+}
+
+pare_status pare_student_settle(pare_student *s, pare_diag *d) {
+    for (size_t i = 0; i < s->n; i++) {
+        if (!s->master[i]) continue;
+        pare_job_tensor *t = s->of[i];
+        pare_mapped *m = pare_arena_alloc(s->job->arena, sizeof *m);
+        pare_stored *src = pare_arena_alloc(s->job->arena, sizeof *src);
+        if (!m || !src) return no_memory(d);
+        *m = *t->map;
+        *src = s->tensors[i];
+        m->src = src;
+        if (!t->was) t->was = t->from, t->was_bytes = t->map->src->bytes, t->was_name = t->map->src->name;
+        t->map = m;
+        t->from = &pare_qtype_f32;
+        t->encoded = true;
+        t->pick_rows = t->pick_cols = NULL;
+    }
+    return PARE_OK;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The part of pare.h that is about distillation (docs/distill.md); pare.h includes it. */
+#ifndef PARE_PARE_DISTILL_H
+#define PARE_PARE_DISTILL_H
+
+#include "pare/pare.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A student learns from a teacher on a text: a model that was pruned or quantized (decoded for training), or some of
+ * the teacher's layers. Zeros of a sparse student stay zeros. The student is written as any job's output. A run that is
+ * interrupted keeps a checkpoint beside the output (OUT.pare-train) and goes on from it with the same bytes. */
+typedef struct pare_distill_opts {
+    const char *teacher, *student; /* student NULL: from the teacher, by keep_layers or layers */
+    const char *keep_layers;       /* "0-3,8,11" */
+    int64_t layers;                /* so many, those of the largest influence */
+    const char *out, *to, *format; /* to: the format of the trained tensors (a float type or a grid); NULL: as the
+                                      student's, f16 where that is quantized */
+    const char *data;              /* text; NULL: the one built in */
+    int64_t ctx, batch, micro;     /* tokens a window; windows a step; windows at once. 0: 256, 8, as many as fit */
+    int64_t eval;                  /* windows at the text's end that are not trained on but measured; 0: 8 */
+    int64_t steps;                 /* 0: 100 */
+    const char *loss;              /* "kl=1,ce=0.5,hidden=1,cosine=1"; NULL: "kl" */
+    const char *divergence;        /* "forward" (NULL), "reverse", "js" */
+    double temperature;            /* 0: 1 */
+    const char *train;             /* "all" (NULL) or "norms" (norms and biases) */
+    const char *optimizer;         /* "adamw" (NULL) or "sgd" */
+    const char *schedule;          /* "cosine" (NULL), "linear", "constant" */
+    double rate;                   /* 0: 1e-4 */
+    double min_rate, decay, clip, beta1, beta2, momentum, ema; /* negative: 0.1, 0.01, 1, 0.9, 0.95, 0.9, none */
+    int64_t warmup;                                            /* steps; negative: a twentieth of all */
+    uint64_t seed;
+    bool recompute;     /* activation checkpointing: less memory, a third more time */
+    int64_t save_every; /* steps between checkpoints; 0: every five minutes */
+    bool force;
+    uint64_t max_shard_bytes;
+} pare_distill_opts;
+
+#define PARE_DISTILL_TERMS 4
+/* On the windows that were held out: nats a token. */
+typedef struct pare_distill_held {
+    double kl;   /* of the teacher's distribution from the student's */
+    double loss; /* of the text itself: the mean -log p of the next token */
+    double top1; /* share of positions where both have the same most likely token */
+} pare_distill_held;
+
+typedef struct pare_distill_report {
+    int64_t steps, resumed_from; /* of them done by earlier runs */
+    int64_t tokens_per_step, train_windows, eval_windows;
+    uint64_t parameters, trained; /* of the student */
+    int n_terms;
+    const char *terms[PARE_DISTILL_TERMS]; /* "kl", ... */
+    const double *curve;                   /* [steps][6]: rate, norm of the gradient, loss, up to three terms */
+    pare_distill_held before, after;
+    uint64_t memory_bytes; /* of the student's pass forward and back */
+    double seconds, tokens_per_second;
+    const char *ran;  /* how the output was tried */
+    const char *note; /* the data, for people */
+    void *impl;
+} pare_distill_report;
+
+/* fails: PARE_ERR_MISMATCH when the two do not speak of the same tokens; PARE_ERR_INPUT when loss or gradient is no
+ * longer finite (the last checkpoint stays); PARE_ERR_INTERRUPTED after a checkpoint. Close with pare_distill_close. */
+PARE_API PARE_MUST_USE pare_status pare_distill(const pare_distill_opts *o, pare_distill_report **out, pare_diag *d);
+PARE_API void pare_distill_close(pare_distill_report **r);
+typedef enum pare_distill_format { PARE_DISTILL_JSON, PARE_DISTILL_SVG } pare_distill_format;
+/* The report, or the curve of the loss as a picture; the text belongs to the report. */
+PARE_API PARE_MUST_USE pare_status pare_distill_render(pare_distill_report *r, pare_distill_format f, const char **text,
+                                                       size_t *n_bytes, pare_diag *d);
+/* The same into a file, whole or not at all. */
+PARE_API PARE_MUST_USE pare_status pare_distill_save(pare_distill_report *r, pare_distill_format f, const char *path,
+                                                     pare_diag *d);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pare distill: a student learns from a teacher. */
+#include "tools/cli.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "distill --teacher T [--student S] -o OUT [options]\n\n"
+    "Trains the student so that it says what the teacher says, on a text of yours. The student is a model that was\n"
+    "pruned or quantized (it is healed: zeros stay zeros, integers are decoded), or some of the teacher's layers.\n"
+    "The text's last windows are not trained on; they measure what was gained. Ctrl-C keeps a checkpoint beside OUT,\n"
+    "and the same command goes on from it.\n\n"
+    "terms of --loss, with weights (kl=1,ce=0.5):\n"
+    "  kl      divergence from the teacher's distribution (--divergence, --temperature)\n"
+    "  ce      -log p of the text's next token; alone, no teacher is asked\n"
+    "  hidden  squared difference of each layer's output from the teacher's layer\n"
+    "  cosine  one less the cosine of the two";
+
+static const char examples[] =
+    "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
+    "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
+    "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
+    "  pare distill --teacher big --student small-q4_0.gguf --train norms -o small.gguf --lr 1e-3\n";
+
+static void show(const pare_distill_report *r, const char *out) {
+    const char *const head[] = {"held out", "KL to the teacher", "same top token", "loss on the text"};
+    pare_cli_table *t = pare_cli_table_new("lrrr", head);
+    const pare_distill_held *const rows[] = {&r->before, &r->after};
+    for (int i = 0; i < 2; i++) {
+        char kl[32], top[32], loss[32];
+        snprintf(kl, sizeof kl, "%.5f", rows[i]->kl);
+        snprintf(top, sizeof top, "%.2f %%", 100 * rows[i]->top1);
+        snprintf(loss, sizeof loss, "%.4f", rows[i]->loss);
+        const char *const cells[] = {i ? "after" : "before", kl, top, loss};
+        pare_cli_table_row(t, cells);
+    }
+    pare_cli_table_print(&t);
+    char memory[32];
+    printf("\n%s\n%lld steps of %lld tokens, %llu of %llu parameters trained", r->note, (long long)r->steps,
+           (long long)r->tokens_per_step, (unsigned long long)r->trained, (unsigned long long)r->parameters);
+    if (r->resumed_from) printf(", %lld steps by earlier runs", (long long)r->resumed_from);
+    printf("\n%.1f s, %.0f tokens/s, %s for a pass forward and back\n", r->seconds, r->tokens_per_second,
+           pare_cli_bytes(memory, r->memory_bytes));
+    printf("wrote %s (%s)\n", out, r->ran);
+}
+
+static pare_status save(pare_distill_report *r, const char *json, const char *svg, pare_diag *d) {
+    pare_status s = PARE_OK;
+    if (json && strcmp(json, "-") == 0) {
+        const char *text;
+        size_t n;
+        s = pare_distill_render(r, PARE_DISTILL_JSON, &text, &n, d);
+        if (s == PARE_OK) fwrite(text, 1, n, stdout);
+    } else if (json) s = pare_distill_save(r, PARE_DISTILL_JSON, json, d);
+    return s == PARE_OK && svg ? pare_distill_save(r, PARE_DISTILL_SVG, svg, d) : s;
+}
+
+int pare_cmd_distill(int argc, char **argv) {
+    pare_distill_opts o = {.min_rate = -1, .decay = -1, .clip = -1, .momentum = -1, .ema = -1, .warmup = -1};
+    const char *svg = NULL;
+    int64_t seed = 1;
+    o.beta1 = o.beta2 = -1;
+    const pare_cli_opt opts[] = {
+        {"--teacher", 0, 's', &o.teacher, "MODEL", "the original"},
+        {"--student", 0, 's', &o.student, "MODEL", "what learns: a pruned or quantized model of the same vocabulary"},
+        {"--keep-layers", 0, 's', &o.keep_layers, "LIST", "without --student: these layers of the teacher (0-3,8)"},
+        {"--layers", 0, 'i', &o.layers, "N",
+         "without --student: N layers of the teacher, those of the largest influence"},
+        {"--output", 'o', 's', &o.out, "OUT", "file or folder to write; .gguf, .safetensors, else a folder"},
+        {"--data", 0, 's', &o.data, "FILE", "text to learn from (default: a small one built in)"},
+        {"--steps", 0, 'i', &o.steps, "N", "steps of the optimizer (100)"},
+        {"--batch", 0, 'i', &o.batch, "N", "windows of the text per step (8)"},
+        {"--micro", 0, 'i', &o.micro, "N", "windows at once, gradients being added up (as many as make 2048 tokens)"},
+        {"--ctx", 0, 'i', &o.ctx, "N", "tokens per window (256)"},
+        {"--loss", 0, 's', &o.loss, "TERMS", "what is made small (kl)"},
+        {"--divergence", 0, 's', &o.divergence, "WAY", "kl's direction: forward, reverse, or js (forward)"},
+        {"--temperature", 0, 'd', &o.temperature, "T", "of both distributions in kl (1)"},
+        {"--train", 0, 's', &o.train, "WHAT", "all, or norms: only norms and biases, codes stay as they are (all)"},
+        {"--lr", 0, 'd', &o.rate, "RATE", "top of the schedule (1e-4)"},
+        {"--warmup", 0, 'i', &o.warmup, "N", "steps over which the rate rises (a twentieth of all)"},
+        {"--schedule", 0, 's', &o.schedule, "SHAPE", "cosine, linear or constant (cosine)"},
+        {"--min-lr", 0, 'd', &o.min_rate, "SHARE", "the rate's end as a share of --lr (0.1)"},
+        {"--optimizer", 0, 's', &o.optimizer, "NAME", "adamw or sgd (adamw)"},
+        {"--weight-decay", 0, 'd', &o.decay, "D", "of matrices (0.01)"},
+        {"--beta1", 0, 'd', &o.beta1, "B", "adamw (0.9)"},
+        {"--beta2", 0, 'd', &o.beta2, "B", "adamw (0.95)"},
+        {"--momentum", 0, 'd', &o.momentum, "M", "sgd (0.9)"},
+        {"--clip", 0, 'd', &o.clip, "NORM", "longest gradient; 0 = any (1)"},
+        {"--ema", 0, 'd', &o.ema, "E", "write a moving average of the weights (none)"},
+        {"--eval-windows", 0, 'i', &o.eval, "N", "windows at the text's end to measure on (8)"},
+        {"--seed", 0, 'i', &seed, "N", "order of the windows (1)"},
+        {"--recompute", 0, 'f', &o.recompute, NULL, "keep less of the forward pass: less memory, a third more time"},
+        {"--save-every", 0, 'i', &o.save_every, "N", "steps between checkpoints (every five minutes)"},
+        {"--to", 0, 's', &o.to, "TARGET", "what trained weights are stored as: a float type, a mix or a grid"},
+        {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},
+        {"--max-shard-size", 0, 'b', &o.max_shard_bytes, "BYTES", "split weights into files of at most this (5GB)"},
+        {"--curve", 0, 's', &svg, "FILE", "the curve of the loss as SVG"},
+        {"--force", 0, 'f', &o.force, NULL, "replace OUT if it exists, and a checkpoint of another run"},
+    };
+    int n = pare_cli_parse(argc, argv, usage, examples, opts, sizeof opts / sizeof *opts, NULL, 0);
+    if (n < 0) return n == -2 ? 0 : 2;
+    const char *missing = !o.teacher ? "--teacher" : !o.out ? "-o OUT" : NULL;
+    if (missing) {
+        fprintf(stderr, "pare distill: %s is missing; `pare distill --help` has the options\n", missing);
+        return 2;
+    }
+    o.seed = (uint64_t)seed;
+    pare_distill_report *r = NULL;
+    pare_diag d = {0};
+    const char *json = pare_cli_json();
+    pare_status s = pare_distill(&o, &r, &d);
+    if (s == PARE_OK && !pare_cli_quiet() && !(json && strcmp(json, "-") == 0)) show(r, o.out);
+    if (s == PARE_OK) s = save(r, json, svg, &d);
+    pare_distill_close(&r);
+    return s == PARE_OK ? 0 : pare_cli_fail(s, &d);
+}
