@@ -51,7 +51,8 @@ static pare_status to_drop(pare_student *s, const char *keep_text, const char **
 static pare_status begin(pare_distill_run *x, const pare_job_opts *jo, pare_diag *d) {
     pare_student *s = &x->student;
     const pare_distill_opts *o = &x->o;
-    PARE_TRY(pare_job_begin(o->student ? o->student : o->teacher, o->out, jo, &s->job, d));
+    const pare_job_from from = {.path = o->student ? o->student : o->teacher};
+    PARE_TRY(pare_job_begin(&from, o->out, jo, &s->job, d));
     PARE_TRY(pare_arch_read(s->job->src, &s->arch, d));
     if (o->student || (!o->keep_layers && !o->layers)) return PARE_OK;
     pare_prune_opts po = {.pattern = "layers", .stay = o->layers, .no_heal = true, .calib = o->data};
