@@ -79,10 +79,16 @@ static void panel_item(void *ctx, size_t item) {
     int64_t i1 = i0 + g->m_step < g->m ? i0 + g->m_step : g->m;
     int n = (int)(g->n - j0 < PARE_F32_COLS ? g->n - j0 : PARE_F32_COLS);
     _Alignas(64) float panel[PARE_MM_SLAB * PARE_F32_COLS], rows[16 * PARE_MM_SLAB];
+    bool in_place = g->w->type == &pare_qtype_f32 && (uintptr_t)g->w->data % sizeof(float) == 0;
+    const float *plain = in_place ? g->w->data : NULL; /* rows need no decoding */
     for (int64_t k0 = 0; k0 < g->k; k0 += PARE_MM_SLAB) {
         int64_t kc = g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB;
         for (int c = 0; c < n; c += 16) {
             int nc = n - c < 16 ? n - c : 16;
+            if (plain) {
+                g->t->panel_f32(plain + (j0 + c) * g->k + k0, g->k, kc, nc, panel + c);
+                continue;
+            }
             for (int r = 0; r < nc; r++) decode_part(g, j0 + c + r, (size_t)k0, (size_t)kc, rows + r * PARE_MM_SLAB);
             g->t->panel_f32(rows, PARE_MM_SLAB, kc, nc, panel + c);
         }

@@ -49,9 +49,6 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "--version") == 0) return printf("pare %s\n", PARE_VERSION), 0;
     for (int i = 0; commands[i].name; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return pare_cli_done(commands[i].run(argc - 1, argv + 1));
-    static const char *const later[] = {"distill", NULL};
-    for (int i = 0; later[i]; i++)
-        if (strcmp(argv[1], later[i]) == 0) return pare_cli_later("pare", argv[1]);
     fprintf(stderr, "pare: no command `%s`; `pare --help` lists them\n", argv[1]);
     return 2;
 }
