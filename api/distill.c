@@ -66,13 +66,13 @@ static pare_status parse_loss(pare_distill_run *x, const char *text, pare_diag *
 static double or_default(double v, double otherwise) { return v >= 0 ? v : otherwise; }
 
 static pare_status defaults(pare_distill_run *x, pare_diag *d) {
-    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms"};
+    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales"};
     pare_distill_opts *o = &x->o;
     int k;
     PARE_TRY(word_of(o->divergence, "--divergence", ways, 3, &k, d));
     x->divergence = (pare_divergence)k;
-    PARE_TRY(word_of(o->train, "--train", trains, 2, &k, d));
-    x->norms_only = k == 1;
+    PARE_TRY(word_of(o->train, "--train", trains, 3, &k, d));
+    x->train = (pare_train)k;
     PARE_TRY(parse_loss(x, o->loss, d));
     if (!o->temperature) o->temperature = 1;
     if (!(o->temperature > 0 && isfinite(o->temperature)))
@@ -129,7 +129,7 @@ static pare_status check_output(const pare_distill_opts *o, pare_diag *d) {
 /* Options as JSON: part of the report, and of what a checkpoint belongs to. */
 static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_diag *d) {
     const pare_distill_opts *o = &x->o;
-    static const char *const ways[] = {"forward", "reverse", "js"};
+    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales"};
     t->options = pare_sprintf(
         "{\"kl\": %.9g, \"ce\": %.9g, \"hidden\": %.9g, \"cosine\": %.9g, \"divergence\": \"%s\", \"temperature\": "
         "%.17g, "
@@ -138,10 +138,10 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         "%.17g, \"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
         "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s}",
         (double)x->weight[0], (double)x->weight[1], (double)x->weight[2], (double)x->weight[3], ways[x->divergence],
-        o->temperature, x->norms_only ? "norms" : "all", o->optimizer ? o->optimizer : "adamw",
-        o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay, o->clip, o->beta1, o->beta2, o->momentum,
-        o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx, (long long)o->batch, (long long)o->micro,
-        (unsigned long long)o->seed, o->recompute ? "true" : "false");
+        o->temperature, trains[x->train], o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine",
+        o->rate, o->min_rate, o->decay, o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup,
+        (long long)o->steps, (long long)o->ctx, (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed,
+        o->recompute ? "true" : "false");
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
@@ -151,6 +151,8 @@ static uint64_t key_of(const pare_distill_run *x, const char *options) {
     for (size_t i = 0; i < x->n_params; i++) {
         key = pare_checksum(key, x->param[i].name, strlen(x->param[i].name));
         key = pare_checksum(key, x->param[i].w, x->param[i].n * sizeof(float));
+        const pare_scales *k = x->student.scales[x->tensor[i]];
+        if (k) key = pare_checksum(key, k->data, k->rows * k->row_bytes);
     }
     for (size_t i = 0; x->needs_teacher && i < x->teacher_src->n_tensors; i++) { /* a sample of each of its tensors */
         const pare_stored *t = &x->teacher_src->tensors[i];
@@ -262,6 +264,7 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
     bool replace = x->o.force && (s == PARE_ERR_EXISTS || s == PARE_ERR_INPUT);
     if (s != PARE_OK && !replace) return pare_fail(d, s, path, why.where, "%s", why.text);
     r->resumed_from = x->trainer.done;
+    if (found) PARE_TRY(pare_distill_refresh(x, d));
     if (found) pare_log(PARE_LOG_INFO, "going on after step %lld (%s)", (long long)x->trainer.done, path);
     PARE_TRY(train(x, key, path, d));
     if (!(t->curve = pare_malloc((size_t)r->steps * PARE_CURVE * sizeof *t->curve)))
@@ -270,6 +273,8 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
     r->curve = t->curve;
     for (size_t i = 0; i < x->n_params; i++)
         if (x->param[i].ema) memcpy(x->param[i].w, x->param[i].ema, x->param[i].n * sizeof(float));
+    for (size_t i = 0; i < x->student.n; i++)
+        if (x->student.scales[i]) pare_scales_settle(x->student.scales[i], x->student.master[i]);
     PARE_TRY(pare_distill_measure(x, &r->after, d));
     PARE_TRY(write_out(x, t, d));
     unlink(path);
@@ -285,6 +290,7 @@ static void close_all(pare_distill_run *x) {
     pare_windows_close(&x->data);
     for (size_t i = 0; x->mask && i < x->n_params; i++) pare_free(x->mask[i]);
     pare_free(x->mask);
+    pare_free(x->tensor);
     pare_free(x->param);
     pare_free(x->grad);
     pare_free(x->hidden_in);

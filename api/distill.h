@@ -5,6 +5,7 @@
  *
  *   distill.c         options, the order of things
  *   distill_student.c the job's tensors as masters, and as a source that the graph builder reads
+ *   distill_scales.c  a quantized matrix's scales as what is trained
  *   distill_data.c    windows of the text
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
@@ -21,16 +22,37 @@
 
 typedef enum pare_term { PARE_TERM_KL, PARE_TERM_CE, PARE_TERM_HIDDEN, PARE_TERM_COSINE, PARE_TERMS } pare_term;
 
+typedef enum pare_train { PARE_TRAIN_ALL, PARE_TRAIN_NORMS, PARE_TRAIN_SCALES } pare_train;
+
+/* The scales of one matrix (distill_scales.c). factor and grad: [rows][blocks][parts]. owns: pare_scales_close */
+typedef struct pare_scales {
+    const pare_qtype *type;
+    size_t rows, cols, block, blocks, block_bytes, row_bytes, n; /* n: factors */
+    int parts, at[2];                                            /* where a block's numbers lie; -1 = none */
+    uint8_t *data;                                               /* the rows as stored */
+    float *factor, *grad;
+} pare_scales;
+bool pare_scales_known(const pare_qtype *q);
+pare_status pare_scales_open(const pare_source *src, const pare_stored *t, size_t rows, size_t cols, pare_scales *s,
+                             pare_diag *d);
+void pare_scales_close(pare_scales *s);
+/* grad from the matrix's gradient; the matrix from the factors. */
+pare_status pare_scales_gradient(pare_scales *s, const float *dw, pare_diag *d);
+pare_status pare_scales_values(pare_scales *s, float *w, pare_diag *d);
+/* Into the rows, rounded as they store it; w becomes what they decode to. */
+void pare_scales_settle(pare_scales *s, float *w);
+
 /* The student as training sees it. owns: pare_student_close; the job owns nothing of it, but reads masters when it is
  * run. */
 typedef struct pare_student {
     pare_job *job;
     pare_arch arch;
     pare_source_impl view; /* the job's source with other tensors: names as the source has them, layers as the output */
-    size_t n;
+    size_t n, room;
     pare_stored *tensors;     /* the view's */
     pare_job_tensor **of;     /* per tensor of the view */
     float **master;           /* per tensor of the view: trained values, or NULL */
+    pare_scales **scales;     /* per tensor of the view: what makes master, or NULL */
     const int *teacher_layer; /* per layer of the student: the teacher's it is compared with */
     pare_weights *w;
     pare_lm_run run;
@@ -50,7 +72,8 @@ typedef struct pare_distill_run {
     pare_distill_opts o; /* with defaults in place */
     float weight[PARE_TERMS];
     pare_divergence divergence;
-    bool norms_only, needs_teacher;
+    pare_train train;
+    bool needs_teacher;
     pare_source *teacher_src;
     pare_arch teacher_arch;
     pare_weights *teacher_w;
@@ -65,6 +88,7 @@ typedef struct pare_distill_run {
     pare_param *param;
     size_t n_params;
     uint8_t **mask; /* per parameter, NULL: dense */
+    size_t *tensor; /* per parameter: of the student's view */
     pare_trainer trainer;
     /* a pass */
     int64_t *ids, *labels_at; /* [micro][ctx] */
@@ -89,6 +113,8 @@ void pare_windows_fill(const pare_windows *w, int64_t window, int64_t vocab, int
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);
 
 /* distill_step.c */
+/* Matrices from their scales, after these have changed. */
+pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d);
 pare_status pare_distill_step(pare_distill_run *x, pare_diag *d);
 pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pare_diag *d);
 

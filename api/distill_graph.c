@@ -120,7 +120,7 @@ static pare_status mask_of(const float *w, size_t n, uint8_t **out, pare_diag *d
 /* The graph's weights that are masters, each once. */
 static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare_diag *d) {
     const pare_graph *g = x->student.run.m.g;
-    size_t sparse = 0;
+    size_t sparse = 0, scaled = 0;
     for (size_t i = 0; i < x->student.n; i++) {
         float *w = x->student.master[i];
         if (!w || !x->student.tensors[i].data) continue;
@@ -128,7 +128,10 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         while (v < g->n_values && (g->values[v].kind != PARE_VALUE_WEIGHT || g->values[v].tensor.data != w)) v++;
         if (v == g->n_values) continue; /* a tied model's spare output matrix */
         size_t n = (size_t)pare_tensor_elems(&g->values[v].tensor);
-        bool matrix = x->student.tensors[i].ndim > 1;
+        const pare_scales *k = x->student.scales[i];
+        bool matrix = x->student.tensors[i].ndim > 1 && !k;
+        if (k) w = k->factor, n = k->n, scaled++;
+        x->tensor[x->n_params] = i;
         if (matrix) PARE_TRY(mask_of(w, n, &x->mask[x->n_params], d));
         sparse += x->mask[x->n_params] != NULL;
         wanted[x->n_params] = (pare_value)v;
@@ -137,6 +140,9 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         x->n_params++;
         x->r->trained += n;
     }
+    if (x->train == PARE_TRAIN_SCALES && !scaled)
+        return pare_fail(d, PARE_ERR_USAGE, x->student.job->src->path, "--train",
+                         "no matrix of the student is quantized, so there are no scales; quantize it first");
     if (sparse) pare_log(PARE_LOG_INFO, "%zu matrices have zeros that were pruned; they stay zeros", sparse);
     return PARE_OK;
 }
@@ -149,7 +155,9 @@ static pare_status gradients(pare_distill_run *x, pare_diag *d) {
     x->grad = pare_calloc(room, sizeof *x->grad);
     x->param = pare_calloc(room, sizeof *x->param);
     x->mask = pare_calloc(room, sizeof *x->mask);
-    pare_status s = wanted && x->grad && x->param && x->mask ? list_parameters(x, wanted, d) : no_memory(d);
+    x->tensor = pare_calloc(room, sizeof *x->tensor);
+    pare_status s =
+        wanted && x->grad && x->param && x->mask && x->tensor ? list_parameters(x, wanted, d) : no_memory(d);
     if (s == PARE_OK) s = pare_grad_build(g, x->loss, (int)x->n_params, wanted, &opts, x->grad, d);
     for (size_t i = 0; s == PARE_OK && i < x->n_params; i++) {
         if (x->grad[i] < 0)

@@ -56,9 +56,22 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
         if (x->term[t] >= 0) terms[k++] += (double)value_of(x, x->term[t]) * (double)x->scale_at;
     const float **grad = pare_malloc((x->n_params + 1) * sizeof *grad);
     if (!grad) return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "no memory for the list of gradients");
-    for (size_t i = 0; i < x->n_params; i++) grad[i] = pare_exec_value(x->student.run.e, x->grad[i])->data;
-    pare_trainer_add(&x->trainer, number == 0, grad);
+    pare_status s = PARE_OK;
+    for (size_t i = 0; i < x->n_params && s == PARE_OK; i++) {
+        pare_scales *k = x->student.scales[x->tensor[i]];
+        grad[i] = pare_exec_value(x->student.run.e, x->grad[i])->data;
+        if (!k) continue;
+        s = pare_scales_gradient(k, grad[i], d);
+        grad[i] = k->grad;
+    }
+    if (s == PARE_OK) pare_trainer_add(&x->trainer, number == 0, grad);
     pare_free((void *)grad);
+    return s;
+}
+
+pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d) {
+    for (size_t i = 0; i < x->student.n; i++)
+        if (x->student.scales[i]) PARE_TRY(pare_scales_values(x->student.scales[i], x->student.master[i], d));
     return PARE_OK;
 }
 
@@ -66,7 +79,8 @@ pare_status pare_distill_step(pare_distill_run *x, pare_diag *d) {
     double loss = 0, terms[PARE_TERMS] = {0};
     x->scale_at = 1.0f / (float)(x->o.batch * x->o.ctx);
     for (int64_t i = 0; i < x->o.batch / x->o.micro; i++) PARE_TRY(part(x, i, &loss, terms, d));
-    return pare_trainer_step(&x->trainer, loss, terms, x->r->n_terms, d);
+    PARE_TRY(pare_trainer_step(&x->trainer, loss, terms, x->r->n_terms, d));
+    return pare_distill_refresh(x, d);
 }
 
 /* ---- what was held out ---- */

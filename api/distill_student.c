@@ -75,7 +75,9 @@ static bool stored_as_codes(const pare_job *job) {
 
 static pare_status plan(pare_distill_run *x, pare_job_opts jo, pare_diag *d) {
     pare_job *job = x->student.job;
-    if (!jo.to && !x->norms_only && stored_as_codes(job)) {
+    if (jo.to && x->train == PARE_TRAIN_SCALES)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--to", "with --train scales codes stay as they are; leave it out");
+    if (!jo.to && x->train == PARE_TRAIN_ALL && stored_as_codes(job)) {
         jo.to = "f16";
         pare_log(PARE_LOG_INFO,
                  "the student's weights are quantized: they are decoded, trained and written as f16 (--to "
@@ -113,10 +115,20 @@ static pare_status decode(const pare_student *s, const pare_job_tensor *t, float
     return read ? PARE_OK : no_memory(d);
 }
 
-/* Matrices are trained unless only norms and biases are; rotary factors never. */
+/* Norms and biases are trained, and matrices where all is, or where they have scales; rotary factors never. */
 static bool trained(const pare_distill_run *x, const pare_job_tensor *t, pare_tensor_name name) {
     if (name.role == PARE_ROLE_ROPE_FREQS) return false;
-    return t->map->ndim == 1 || !x->norms_only;
+    if (t->map->ndim == 1) return true;
+    return x->train == PARE_TRAIN_ALL || (x->train == PARE_TRAIN_SCALES && pare_scales_known(t->map->src->type));
+}
+
+static pare_status add_scales(pare_student *s, const pare_job_tensor *t, pare_diag *d) {
+    if (picked(t))
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, s->job->src->path, t->map->src->name,
+                         "rows or columns were taken out of it, so its scales cannot be trained");
+    pare_scales *k = s->scales[s->n] = pare_calloc(1, sizeof *k);
+    if (!k) return no_memory(d);
+    return pare_scales_open(s->job->src, t->map->src, (size_t)t->rows, (size_t)t->cols, k, d);
 }
 
 static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
@@ -135,6 +147,7 @@ static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
         size_t n = (size_t)t->rows * (size_t)t->cols;
         float *p = s->master[s->n] = pare_malloc_aligned(n * sizeof *p);
         if (!p) return no_memory(d);
+        if (x->train == PARE_TRAIN_SCALES && t->map->ndim > 1) PARE_TRY(add_scales(s, t, d));
         PARE_TRY(decode(s, t, p, d));
         v->type = &pare_qtype_f32, v->layout = PARE_LAYOUT_PLAIN, v->data = p, v->bytes = n * sizeof *p;
     }
@@ -148,7 +161,9 @@ static pare_status open_view(pare_distill_run *x, pare_diag *d) {
     s->tensors = pare_calloc(s->job->n + 1, sizeof *s->tensors);
     s->of = pare_calloc(s->job->n + 1, sizeof *s->of);
     s->master = pare_calloc(s->job->n + 1, sizeof *s->master);
-    if (!s->tensors || !s->of || !s->master) return no_memory(d);
+    s->room = s->job->n + 1;
+    s->scales = pare_calloc(s->room, sizeof *s->scales);
+    if (!s->tensors || !s->of || !s->master || !s->scales) return no_memory(d);
     for (size_t i = 0; i < s->job->n; i++) PARE_TRY(add(x, &s->job->t[i], d));
     s->view = *(pare_source_impl *)s->job->src->impl;
     memset(&s->view.by_name, 0, sizeof s->view.by_name);
@@ -195,7 +210,12 @@ void pare_student_close(pare_student *s) {
     pare_weights_close(&s->w);
     pare_name_index_free(&s->view.by_name);
     pare_job_close(&s->job);
-    for (size_t i = 0; s->master && i < s->n; i++) pare_free(s->master[i]);
+    for (size_t i = 0; s->master && i < s->room; i++) pare_free(s->master[i]);
+    for (size_t i = 0; s->scales && i < s->room; i++) {
+        if (s->scales[i]) pare_scales_close(s->scales[i]);
+        pare_free(s->scales[i]);
+    }
+    pare_free(s->scales);
     pare_free(s->master);
     pare_free(s->of);
     pare_free(s->tensors);
@@ -212,9 +232,13 @@ pare_status pare_student_settle(pare_student *s, pare_diag *d) {
         *m = *t->map;
         *src = s->tensors[i];
         m->src = src;
+        const pare_scales *k = s->scales[i];
+        if (k)
+            *src = *t->map->src, src->layout = PARE_LAYOUT_PLAIN, src->data = k->data,
+            src->bytes = k->rows * k->row_bytes;
         if (!t->was) t->was = t->from, t->was_bytes = t->map->src->bytes, t->was_name = t->map->src->name;
         t->map = m;
-        t->from = &pare_qtype_f32;
+        t->from = k ? k->type : &pare_qtype_f32;
         t->encoded = true;
         t->pick_rows = t->pick_cols = NULL;
     }

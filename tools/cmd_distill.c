@@ -24,7 +24,7 @@ static const char examples[] =
     "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
-    "  pare distill --teacher big --student small-q4_0.gguf --train norms -o small.gguf --lr 1e-3\n";
+    "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n";
 
 static void show(const pare_distill_report *r, const char *out) {
     const char *const head[] = {"held out", "KL to the teacher", "same top token", "loss on the text"};
@@ -79,7 +79,8 @@ int pare_cmd_distill(int argc, char **argv) {
         {"--loss", 0, 's', &o.loss, "TERMS", "what is made small (kl)"},
         {"--divergence", 0, 's', &o.divergence, "WAY", "kl's direction: forward, reverse, or js (forward)"},
         {"--temperature", 0, 'd', &o.temperature, "T", "of both distributions in kl (1)"},
-        {"--train", 0, 's', &o.train, "WHAT", "all, or norms: only norms and biases, codes stay as they are (all)"},
+        {"--train", 0, 's', &o.train, "WHAT",
+         "all; norms: norms and biases alone; scales: these, and what multiplies a quantized student's codes (all)"},
         {"--lr", 0, 'd', &o.rate, "RATE", "top of the schedule (1e-4)"},
         {"--warmup", 0, 'i', &o.warmup, "N", "steps over which the rate rises (a twentieth of all)"},
         {"--schedule", 0, 's', &o.schedule, "SHAPE", "cosine, linear or constant (cosine)"},

@@ -26,10 +26,11 @@ typedef struct pare_distill_opts {
     const char *loss;              /* "kl=1,ce=0.5,hidden=1,cosine=1"; NULL: "kl" */
     const char *divergence;        /* "forward" (NULL), "reverse", "js" */
     double temperature;            /* 0: 1 */
-    const char *train;             /* "all" (NULL) or "norms" (norms and biases) */
-    const char *optimizer;         /* "adamw" (NULL) or "sgd" */
-    const char *schedule;          /* "cosine" (NULL), "linear", "constant" */
-    double rate;                   /* 0: 1e-4 */
+    const char *train;     /* "all" (NULL), "norms" (and biases), or "scales" (these, and what multiplies a quantized
+                              student's codes, which stay) */
+    const char *optimizer; /* "adamw" (NULL) or "sgd" */
+    const char *schedule;  /* "cosine" (NULL), "linear", "constant" */
+    double rate;           /* 0: 1e-4 */
     double min_rate, decay, clip, beta1, beta2, momentum, ema; /* negative: 0.1, 0.01, 1, 0.9, 0.95, 0.9, none */
     int64_t warmup;                                            /* steps; negative: a twentieth of all */
     uint64_t seed;

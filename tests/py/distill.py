@@ -100,6 +100,20 @@ check("q4_0 with its norms trained", after < 0.95 * before, f"KL {before:.4f} ->
 a, b = ({t.name: t for t in gguf.GGUFReader(f"{out}/{n}.gguf").tensors} for n in ("q", "qn"))
 check("codes are the same", all(np.array_equal(a[k].data, b[k].data) for k in a if len(a[k].shape) > 1))
 check("norms are not", all(not np.array_equal(a[k].data, b[k].data) for k in a if len(a[k].shape) == 1))
+must(*distill(f"{out}/qs.gguf", "--student", f"{out}/q.gguf", "--train", "scales", "--steps", 40, "--json", f"{out}/qs.json"))
+learned = kl(f"{out}/qs.gguf")
+check("q4_0 with its scales trained", learned < 0.8 * before, f"KL {before:.4f} -> {learned:.4f}")
+c = {t.name: t for t in gguf.GGUFReader(f"{out}/qs.gguf").tensors}
+blocks = lambda t: t.data.reshape(-1, 18)
+quantized = [k for k in a if a[k].tensor_type == gguf.GGMLQuantizationType.Q4_0]
+check("its codes are the same, its scales are not", len(quantized) > 20 and all(
+    np.array_equal(blocks(a[k])[:, 2:], blocks(c[k])[:, 2:]) and not np.array_equal(blocks(a[k])[:, :2], blocks(c[k])[:, :2]) for k in quantized))
+must("quantize", teacher, "-o", f"{out}/ct", "--to", "int4:g32")
+must(*distill(f"{out}/cts", "--student", f"{out}/ct", "--train", "scales", "--steps", 40))
+before, after = kl(f"{out}/ct"), kl(f"{out}/cts")
+packed, taught = load_file(f"{out}/ct/model.safetensors"), load_file(f"{out}/cts/model.safetensors")
+check("int4:g32 in a folder, likewise", after < 0.8 * before and all(
+    np.array_equal(packed[k], taught[k]) != k.endswith("weight_scale") for k in packed if "weight_" in k), f"KL {before:.4f} -> {after:.4f}")
 must(*distill(f"{out}/qf", "--student", f"{out}/q.gguf", "--steps", 2, "--optimizer", "sgd", "--schedule", "linear",
               "--loss", "kl=1,hidden=0.1,cosine=1", "--divergence", "js", "--temperature", 2, "--ema", "0.9"))
 check("q4_0 decoded and trained", load_file(f"{out}/qf/model.safetensors")["model.norm.weight"].dtype == np.float16)
@@ -120,6 +134,7 @@ for what, code, words, a in (
     ("no such data", 3, "cannot be read", ["--keep-layers", "0", "--data", f"{out}/none.txt"]),
     ("two ways to choose a student", 2, "leave --student out", ["--layers", 2, "--student", f"{out}/half"]),
     ("a rate that breaks it", 3, "not finite", ["--keep-layers", "0-4", "--lr", "1e30", "--clip", 0, "--optimizer", "sgd", "--warmup", 0]),
+    ("scales of a model that has none", 2, "no scales", ["--student", f"{out}/half", "--train", "scales"]),
     ("a warm-up longer than the run", 2, "outside", ["--keep-layers", "0", "--steps", 5, "--warmup", 9]),
 ):
     target = f"{out}/half" if what == "an output that is there" else f"{out}/never"

@@ -14,7 +14,7 @@ _pare() {
     --pattern) COMPREPLY=($(compgen -W "unstructured 2:4 4:8 block block:4x4 heads query-heads ffn hidden layers" -- "$cur")) && return ;;
     --scope) COMPREPLY=($(compgen -W "row layer global" -- "$cur")) && return ;;
     --method) COMPREPLY=($(compgen -W "$([ "$cmd" = prune ] && echo magnitude wanda sparsegpt activation influence angular || echo rtn search awq gptq)" -- "$cur")) && return ;;
-    --train) COMPREPLY=($(compgen -W "all norms" -- "$cur")) && return ;;
+    --train) COMPREPLY=($(compgen -W "all norms scales" -- "$cur")) && return ;;
     --optimizer) COMPREPLY=($(compgen -W "adamw sgd" -- "$cur")) && return ;;
     --schedule) COMPREPLY=($(compgen -W "cosine linear constant" -- "$cur")) && return ;;
     --divergence) COMPREPLY=($(compgen -W "forward reverse js" -- "$cur")) && return ;;
