@@ -251,9 +251,8 @@ static pare_status prepare(pare_job *job, pare_diag *d) { /* rows that are not m
     return job->prune || pare_job_walks(job) ? pare_job_calibrate(job, d) : PARE_OK;
 }
 
-pare_status pare_job_run(pare_job *job, pare_diag *d) {
+static pare_status open_writer(pare_job *job, pare_writer **w, pare_diag *d) {
     if (!job->out_path) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
-    if (job->sizes_only) return pare_fail(d, PARE_ERR_INTERNAL, job->out_path, NULL, "this job is only a plan");
     const pare_mapping *m = job->map;
     bool folder = job->kind == PARE_SOURCE_FOLDER;
     pare_out_file *files = pare_arena_alloc(job->arena, (m->n_files + 3) * sizeof *files);
@@ -280,9 +279,22 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
                           .n_copies = n_copies,
                           .copies = copies,
                           .copy_from = job->src->path};
+    return pare_writer_open(job->out_path, &o, w, d);
+}
+
+pare_status pare_job_output_bytes(pare_job *job, uint64_t *out, pare_diag *d) {
+    pare_writer *w = NULL;
+    pare_status s = open_writer(job, &w, d);
+    *out = s == PARE_OK ? pare_writer_bytes(w) : 0;
+    pare_writer_close(&w);
+    return s;
+}
+
+pare_status pare_job_run(pare_job *job, pare_diag *d) {
+    if (job->sizes_only) return pare_fail(d, PARE_ERR_INTERNAL, job->out_path, NULL, "this job is only a plan");
     pare_writer *w = NULL;
     double start = pare_now_s();
-    PARE_TRY(pare_writer_open(job->out_path, &o, &w, d)); /* first: no long work for an output that cannot be */
+    PARE_TRY(open_writer(job, &w, d)); /* first: no long work for an output that cannot be */
     pare_status s = prepare(job, d);
     if (s == PARE_OK) s = pare_job_stream(job, w, d);
     if (s == PARE_OK && pare_is_interrupted()) s = pare_interrupted(d);

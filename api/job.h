@@ -112,6 +112,9 @@ pare_status pare_job_prune_from(const pare_job_from *from, const char *out, cons
 /* After every t[i].to is known: emits, output tensors, metadata, config. */
 pare_status pare_job_layout(pare_job *job, pare_diag *d);
 
+/* Of the whole output as it will be, small files included. Makes and removes its temporary file. */
+pare_status pare_job_output_bytes(pare_job *job, uint64_t *out, pare_diag *d);
+
 /* The rows of t are these from now on (memory that lives as long as the job), in the source's order, in format t->to.
  */
 pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_diag *d);

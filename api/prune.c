@@ -26,6 +26,8 @@ bool pare_prune_pattern(size_t i, const char **name, const char **text) {
     return pare_narrow_pattern(i, name, text);
 }
 
+bool pare_prune_smaller(const char *pattern) { return pare_narrow_claims(pattern); }
+
 /* ---- the options ---- */
 static pare_status choose_method(pare_job_prune *p, const pare_prune_opts *o, pare_diag *d) {
     char list[256] = "";

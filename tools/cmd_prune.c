@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * pare prune: the plan, then the work, then what the output really has. */
-#include "tools/job_show.h"
+#include "tools/prune_show.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +22,10 @@ static const char examples[] =
     "  pare prune model.gguf --method magnitude --scope global --sparsity 0.3 --tensor 'ffn_down=0.1' --dry-run\n"
     "  pare prune SmolLM2-135M -o smol-narrow --pattern ffn --sparsity 0.2 --calib wiki.txt\n"
     "  pare prune SmolLM2-135M -o smol-28.gguf --pattern layers --stay 28 --to q8_0\n"
-    "  pare prune SmolLM2-135M -o smol-2of4-q8.gguf --method sparsegpt --pattern 2:4 --to q8_0\n";
+    "  pare prune SmolLM2-135M -o smol-2of4-q8.gguf --method sparsegpt --pattern 2:4 --to q8_0\n"
+    "  pare prune SmolLM2-135M --sensitivity --method wanda --pattern unstructured,2:4,ffn --svg layers.svg\n"
+    "  pare prune SmolLM2-135M -o smol-half --method wanda --max-kl 0.3 --verify-data other.txt\n"
+    "  pare prune SmolLM2-135M -o small.gguf --pattern ffn --to q8_0 --fit 100MB\n";
 
 /* METHOD and PATTERN with what there is. */
 static const char *usage(void) {
@@ -37,19 +40,14 @@ static const char *usage(void) {
     return text;
 }
 
-/* Patterns after which the model is smaller have a method of their own. */
-static bool smaller(const char *pattern) {
-    static const char *const names[] = {"heads", "query-heads", "ffn", "hidden", "layers"};
-    for (size_t i = 0; pattern && i < sizeof names / sizeof *names; i++)
-        if (strcmp(pattern, names[i]) == 0) return true;
-    return false;
-}
-
 int pare_cmd_prune(int argc, char **argv) {
     const char *out = NULL, *model = NULL;
     pare_prune_opts o = {0};
     bool dry_run = false;
     double sparsity = NAN; /* not given */
+    bool sensitivity = false;
+    const char *fit = NULL, *amounts = NULL, *svg = NULL;
+    pare_prune_goal goal = {0};
     pare_cli_list tensor = {0}, keep = {0};
     const pare_cli_opt opts[] = {
         {"--output", 'o', 's', &out, "OUT", "file or folder to write; .gguf, .safetensors, else a folder"},
@@ -69,6 +67,17 @@ int pare_cmd_prune(int argc, char **argv) {
         {"--calib-windows", 0, 'i', &o.calib_windows, "N", "windows of the text to use (128; encoders 512)"},
         {"--calib-ctx", 0, 'i', &o.calib_ctx, "N", "tokens per window (512; encoders 64)"},
         {"--to", 0, 's', &o.to, "TARGET", "sparsegpt, smaller models: round to a mix or grid too; zeros stay zeros"},
+        {"--fit", 0, 's', &fit, "SIZE",
+         "prune no more than it takes for OUT to have this size (80MB; 60%: of MODEL's)"},
+        {"--max-kl", 0, 'd', &goal.max_kl, "X",
+         "prune as much as mean KL divergence allows, layers by their sensitivity; OUT is verified at the end"},
+        {"--verify-data", 0, 's', &goal.data, "FILE",
+         "measured on this text (default: a small one built in, not --calib's)"},
+        {"--verify-windows", 0, 'i', &goal.windows, "N", "on its first N windows only"},
+        {"--sensitivity", 0, 'f', &sensitivity, NULL,
+         "write nothing: what it costs to prune each layer alone; PATTERN may be a list: 2:4,ffn"},
+        {"--amounts", 0, 's', &amounts, "LIST", "--sensitivity: shares to try (0.25,0.5,0.75)"},
+        {"--svg", 0, 's', &svg, "FILE", "--sensitivity: draw the curves"},
         {"--dry-run", 0, 'f', &dry_run, NULL, "print the plan and stop"},
         {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},
         {"--layout", 0, 's', &o.layout, "LAYOUT", "folders with --to: ct (compressed-tensors, default), pack, gptq"},
@@ -77,10 +86,11 @@ int pare_cmd_prune(int argc, char **argv) {
     };
     int n = pare_cli_parse(argc, argv, usage(), examples, opts, sizeof opts / sizeof *opts, &model, 1);
     if (n < 0) return n == -2 ? 0 : 2;
-    const char *missing = n < 1                              ? "MODEL"
-                          : !o.method && !smaller(o.pattern) ? "--method"
-                          : !out && !dry_run                 ? "-o OUT"
-                                                             : NULL;
+    bool zeros = !(o.pattern && pare_prune_smaller(o.pattern));
+    const char *missing = n < 1                                ? "MODEL"
+                          : !o.method && !sensitivity && zeros ? "--method"
+                          : !out && !dry_run && !sensitivity   ? "-o OUT"
+                                                               : NULL;
     if (missing) {
         fprintf(stderr, "pare prune: %s is missing; `pare prune --help` has the options\n", missing);
         return 2;
@@ -92,10 +102,16 @@ int pare_cmd_prune(int argc, char **argv) {
     o.sparsity = isnan(sparsity) ? 0 : sparsity;
     o.tensor = tensor.v, o.n_tensor = tensor.n;
     o.keep = keep.v, o.n_keep = keep.n;
-    pare_job *job = NULL;
-    pare_diag d = {0};
-    pare_status s = pare_prune_open(model, out, &o, &job, &d);
+    int code;
+    if (sensitivity) code = pare_cli_sensitivity(model, &o, amounts, svg);
+    else if (fit || goal.max_kl != 0) code = pare_cli_prune_goal(model, out, &o, &goal, fit, dry_run);
+    else {
+        pare_job *job = NULL;
+        pare_diag d = {0};
+        pare_status s = pare_prune_open(model, out, &o, &job, &d);
+        code = s == PARE_OK ? pare_cli_job(&job, model, out, dry_run) : pare_cli_fail(s, &d);
+    }
     free(tensor.v);
     free(keep.v);
-    return s == PARE_OK ? pare_cli_job(&job, model, out, dry_run) : pare_cli_fail(s, &d);
+    return code;
 }

@@ -167,11 +167,19 @@ json_t *pare_cli_job_json(const pare_job *job, const char *model, const char *ou
     return j;
 }
 
+static json_t *extra; /* members that a command adds */
+
+void pare_cli_job_add(const char *key, json_t *value) {
+    if (!extra) extra = json_object();
+    json_object_set_new(extra, key, value);
+}
+
 static int write_json(const pare_job *job, const char *model, const char *out, double seconds,
                       pare_verify_report *verified) {
     const char *path = pare_cli_json();
     if (!path) return 0;
     json_t *j = pare_cli_job_json(job, model, out, seconds);
+    if (j && extra) json_object_update(j, extra);
     const char *text;
     size_t n;
     pare_diag d = {0};

@@ -13,6 +13,9 @@ void pare_cli_job_brief(const pare_job *job);
 struct json_t;
 struct json_t *pare_cli_job_json(const pare_job *job, const char *model, const char *out, double seconds);
 
+/* A member that the job's JSON gets, too; takes value. */
+void pare_cli_job_add(const char *key, struct json_t *value);
+
 /* Prints the plan; with dry_run that is all, else runs it. Closes the job. Returns the exit status. */
 int pare_cli_job(pare_job **job, const char *model, const char *out, bool dry_run);
 /* The same; then original and output are compared as `pare verify` does it, and a failed gate gives exit status 1. */

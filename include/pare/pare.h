@@ -489,4 +489,5 @@ PARE_API const char *const *pare_bench_names(void);
 
 #include "pare/pare_distill.h"
 #include "pare/pare_recipe.h"
+#include "pare/pare_search.h"
 #endif
