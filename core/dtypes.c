@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Plain element types, the registry of all storage formats, and tensor arithmetic. */
+#include "core/sparse.h"
 #include "core/tensor.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -102,11 +104,27 @@ const pare_qtype *pare_qtype_at(size_t i) {
     return NULL;
 }
 
+/* "X:2of4", "X:mask4.9" */
+static const pare_qtype *sparse_by_name(const char *name) {
+    const char *tail = strrchr(name, ':');
+    char dense[64];
+    unsigned run = 1, keep = 0;
+    int end = 0;
+    if (!tail || tail - name >= (int)sizeof dense) return NULL;
+    snprintf(dense, sizeof dense, "%.*s", (int)(tail - name), name);
+    if (strcasecmp(tail, ":2of4") != 0) {
+        if (strncasecmp(tail, ":mask", 5) != 0 || sscanf(tail + 5, "%2u.%2u%n", &run, &keep, &end) != 2) return NULL;
+        if (tail[5 + end] || keep == 0) return NULL;
+    }
+    const pare_qtype *q = pare_qtype_by_name(dense);
+    return q ? pare_qtype_sparse(q, run, keep) : NULL;
+}
+
 const pare_qtype *pare_qtype_by_name(const char *name) {
     const pare_qtype *q;
     for (size_t i = 0; (q = pare_qtype_at(i)); i++)
         if (strcasecmp(q->name, name) == 0) return q;
-    return NULL;
+    return sparse_by_name(name);
 }
 
 const pare_qtype *pare_qtype_by_ggml(int ggml_type) {
@@ -132,10 +150,14 @@ const pare_qtype *pare_qtype_int(int bits, unsigned group, bool asym, const pare
     return NULL;
 }
 
-bool pare_qtype_fits(const pare_qtype *qt, size_t n) { return qt->block_elems ? n % qt->block_elems == 0 : n > 0; }
+bool pare_qtype_fits(const pare_qtype *qt, size_t n) {
+    if (qt->sparse) return pare_sparse_fits(qt, n);
+    return qt->block_elems ? n % qt->block_elems == 0 : n > 0;
+}
 
 size_t pare_row_bytes(const pare_qtype *qt, size_t n) {
     if (qt->block_elems) return n / qt->block_elems * qt->block_bytes;
+    if (qt->sparse) return pare_sparse_row_of(qt, n).bytes;
     const pare_int_format *f = qt->int_format;
     size_t codes = f->bits == 8 ? n : (n + 31) / 32 * 16;
     return f->scale_type->block_bytes + (f->asym ? 1 : 0) + codes;

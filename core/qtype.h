@@ -19,7 +19,8 @@ typedef enum pare_qkind {
     PARE_QK_FLOAT, /* f64 f32 f16 bf16 f8_e4m3 f8_e5m2 ...: decode is a conversion */
     PARE_QK_INT,   /* i8..i64, u8..u64, bool: indices and raw bytes, not weights */
     PARE_QK_BLOCK, /* GGUF block formats */
-    PARE_QK_GROUP  /* pare's grouped or per-channel integers: see pare_int_format */
+    PARE_QK_GROUP, /* pare's grouped or per-channel integers: see pare_int_format */
+    PARE_QK_SPARSE /* weights that are not zero, and where they are: see core/sparse.h */
 } pare_qkind;
 
 /* Parameters of a PARE_QK_GROUP format ("int8", "int4:g32", "int4:g128:asym", with f16 scales; ":bf16" or ":f32" at the
@@ -67,19 +68,22 @@ typedef struct pare_grid {
                    void *out, size_t out_stride);
 } pare_grid;
 
+struct pare_sparse_format;
 struct pare_qtype {
     const char *name; /* lower case: "f16", "q4_k", "int4:g32:asym" (f16 scales), "int4:g32:asym:bf16" */
     pare_qkind kind;
     int ggml_type;                     /* id in GGUF files, or -1 */
     const char *safetensors;           /* dtype word in safetensors headers, or NULL */
     uint32_t block_elems, block_bytes; /* 1 and the element size for plain types; 0, 0 when a row is one block */
-    const pare_int_format *int_format; /* PARE_QK_GROUP only */
+    const pare_int_format *int_format; /* PARE_QK_GROUP, and PARE_QK_SPARSE of integers; else NULL */
     /* n elements (a multiple of block_elems; the whole row for row blocks) to f32, exactly. NULL for PARE_QK_INT. */
     void (*decode)(const pare_qtype *qt, const void *src, float *dst, size_t n);
-    const pare_grid *grid; /* NULL: read-only here */
+    const pare_grid *grid;                   /* NULL: read-only here */
+    const struct pare_sparse_format *sparse; /* PARE_QK_SPARSE only */
 };
 
-/* Registry: quant/qtypes.def lists every format once (the rows live where they are implemented). */
+/* Registry: quant/qtypes.def lists every format once (the rows live where they are implemented). Sparse formats are
+ * not counted: there is one per dense format and shape, found by name or with pare_qtype_sparse. */
 size_t pare_qtype_count(void);
 const pare_qtype *pare_qtype_at(size_t i);
 const pare_qtype *pare_qtype_by_name(const char *name); /* case-insensitive; NULL when unknown */
