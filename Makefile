@@ -41,6 +41,7 @@ all: $(BIN) $(LIBSO)
 $(B)/%_avx2.o:   OPT += -mavx2 -mfma -mf16c
 $(B)/%_avx512.o: OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 $(B)/%_vnni.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+$(B)/%_vbmi2.o:  OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mbmi2
 $(B)/%_bf16.o:   OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
 $(B)/%_amx.o:    OPT += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
 

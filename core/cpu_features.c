@@ -35,6 +35,7 @@ static uint32_t detect(void) {
     if ((m & PARE_CPU_AVX2) && (os & 0xE6) == 0xE6 && (b7 & avx512) == avx512) {
         m |= PARE_CPU_AVX512;
         if (c7 & bit_AVX512VNNI) m |= PARE_CPU_VNNI;
+        if ((m & PARE_CPU_VNNI) && (c7 & 1u << 1) && (c7 & 1u << 6) && (b7 & bit_BMI2)) m |= PARE_CPU_VBMI2;
         if (a71 & 1u << 5) m |= PARE_CPU_BF16;
         bool tiles = (d7 & 1u << 24) && (d7 & 1u << 25) && (d7 & 1u << 22); /* AMX-TILE, -INT8, -BF16 */
         if (tiles && (os & 0x60000) == 0x60000 && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0)
@@ -50,7 +51,7 @@ static uint32_t env_limit(void) {
     static const struct {
         const char *name;
         uint32_t mask;
-    } levels[] = {{"ref", 0}, {"avx2", PARE_CPU_AVX2}, {"avx512", 3}, {"vnni", 7}, {"bf16", 15}, {"amx", 31}};
+    } levels[] = {{"ref", 0}, {"avx2", PARE_CPU_AVX2}, {"avx512", 3}, {"vnni", 39}, {"bf16", 47}, {"amx", 63}};
     const char *e = getenv("PARE_CPU");
     for (size_t i = 0; e && i < sizeof levels / sizeof *levels; i++)
         if (strcmp(e, levels[i].name) == 0) return levels[i].mask;

@@ -10,6 +10,7 @@
 #define TINY 1e-36f /* 127 / amax would leave the range of f32 not far below */
 
 pare_act_rule pare_act_rule_for(const pare_qtype *weight, pare_act_round act) {
+    if (weight->sparse) weight = weight->sparse->dense;
     if (act == PARE_ACT_NONE) return PARE_RULE_NONE;
     if (act == PARE_ACT_F16)
         return weight == &pare_qtype_f32 ? PARE_RULE_NONE : weight == &pare_qtype_bf16 ? PARE_RULE_BF16 : PARE_RULE_F16;

@@ -27,7 +27,8 @@ bool pare_i8_source_of(const pare_tensor *w, pare_i8_source *s) {
     size_t k = (size_t)pare_tensor_cols(w);
     *s = (pare_i8_source){.kind = PARE_I8_GROUPED, .type = qt, .k = k, .row_bytes = pare_row_bytes(qt, k), .group = 32};
     const pare_int_format *f = qt->int_format;
-    if (qt->kind == PARE_QK_GROUP && f) {
+    if (qt->kind == PARE_QK_SPARSE && f) s->kind = PARE_I8_SPARSE, s->sparse = pare_sparse_view_of(qt, k);
+    if ((qt->kind == PARE_QK_GROUP || qt->kind == PARE_QK_SPARSE) && f) {
         s->offset = f->asym ? 0 : f->bits == 4 ? 8 : 128;
         s->wide = f->bits == 8;
         s->minima = f->asym;

@@ -191,6 +191,20 @@ static inline void grouped(const pare_i8_source *s, const uint8_t *row, size_t f
     }
 }
 
+/* Sparse rows: codes come through the sparse kernel, scales stand side by side. */
+static inline void sparse(const pare_i8_source *s, const uint8_t *row, size_t first, size_t n, pare_i8_slab *o) {
+    const pare_int_format *f = s->type->int_format;
+    size_t size = f->scale_type == &pare_qtype_f32 ? 4 : 2;
+    _Alignas(64) int8_t q[PARE_I8_SLAB];
+    pare_mm_kernels()->sparse_slab(&s->sparse, row, first, n, q);
+    for (size_t j = 0; j < n; j++) o->codes[j] = (uint8_t)(q[j] + s->offset);
+    for (size_t b = 0; 32 * b < n; b++) {
+        size_t g = f->group ? (first + 32 * b) >> __builtin_ctz(f->group) : 0;
+        scales32(o, b, any_scale(f, row + g * size), 0);
+        o->zero[2 * b] = o->zero[2 * b + 1] = 0;
+    }
+}
+
 void EXPAND_NAME(const pare_i8_source *s, const uint8_t *row, size_t first, size_t n, pare_i8_slab *o) {
     if (n < PARE_I8_SLAB) memset(o, 0, sizeof *o);
     const uint8_t *k = row + first / 256 * s->type->block_bytes;
@@ -202,6 +216,7 @@ void EXPAND_NAME(const pare_i8_source *s, const uint8_t *row, size_t first, size
     case PARE_I8_Q6_K: q6_k(k, o); return;
     case PARE_I8_IQ4_XS: iq4_xs(k, o); return;
     case PARE_I8_GROUPED: grouped(s, row, first, n, o); return;
+    case PARE_I8_SPARSE: sparse(s, row, first, n, o); return;
     default: break;
     }
     const uint8_t *p = row + first / 32 * s->type->block_bytes;

@@ -20,6 +20,7 @@ typedef struct mm_job {
     pare_act_rule rule;
     bool integer; /* rows are read through s */
     pare_i8_source s;
+    pare_sparse_view sparse; /* sparse floats */
     int64_t m, n, k, m_step, n_panels;
     const float *x;
     float *y, *rounded;
@@ -32,6 +33,13 @@ static size_t row_bytes(const pare_tensor *w) { return pare_row_bytes(w->type, (
 static void decode_part(const mm_job *g, int64_t row, size_t first, size_t n, float *out) {
     const pare_qtype *qt = g->w->type;
     const uint8_t *p = (const uint8_t *)g->w->data + (size_t)row * row_bytes(g->w);
+    if (qt->sparse && !g->integer) {
+        uint8_t values[PARE_MM_SLAB * 4];
+        bool f32 = qt->sparse->bits == 32;
+        g->t->sparse_slab(&g->sparse, p, first, n, f32 ? (void *)out : values);
+        if (!f32) qt->sparse->dense->decode(qt->sparse->dense, values, out, n);
+        return;
+    }
     if (!g->integer) {
         qt->decode(qt, p + first / qt->block_elems * qt->block_bytes, out, n);
         return;
@@ -58,6 +66,11 @@ static void dot_item(void *ctx, size_t item) {
     _Alignas(64) float buf[PARE_MM_SLAB];
     for (int64_t r = first; r < end; r++) {
         const char *row = (const char *)g->w->data + (size_t)r * row_bytes(g->w);
+        if (qt->sparse && !g->integer) {
+            for (int64_t i = 0; i < g->m; i++)
+                g->y[i * g->n + r] = g->t->sparse_dot(&g->sparse, (const uint8_t *)row, g->x + i * g->k);
+            continue;
+        }
         if (direct) {
             for (int64_t i = 0; i < g->m; i++) g->y[i * g->n + r] = direct(row, g->x + i * g->k, (size_t)g->k);
             continue;
@@ -100,7 +113,9 @@ static void panel_item(void *ctx, size_t item) {
 
 /* bf16 terms that hold any value of the format's decode. */
 static int terms_of(const pare_qtype *qt) {
-    const pare_qtype *t = qt->int_format ? qt->int_format->scale_type : qt; /* what products are rounded to */
+    const pare_qtype *t = qt->int_format ? qt->int_format->scale_type
+                          : qt->sparse   ? qt->sparse->dense
+                                         : qt; /* what products are rounded to */
     return t == &pare_qtype_bf16 ? 1 : t == &pare_qtype_f16 ? 2 : 3;
 }
 
@@ -163,6 +178,7 @@ void pare_matmul_stored(const pare_tensor *w, const float *x, float *y, int64_t 
     assert(w->type->decode && g.k > 0 && pare_qtype_fits(w->type, (size_t)g.k));
     if (m <= 0 || g.n <= 0) return;
     g.integer = pare_i8_source_of(w, &g.s);
+    if (w->type->sparse) g.sparse = pare_sparse_view_of(w->type, (size_t)g.k);
     if (g.integer && pare_act_block(g.rule, 1)) {
         pare_matmul_i8(&g.s, w->data, g.n, x, y, m, g.rule, workspace);
         return;

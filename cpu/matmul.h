@@ -15,6 +15,7 @@
  *         code's share and its minimum's apart; integer sums exactly; the same bytes at every thread count.
  *         With AMX, f32 activations and 16 tokens or more the bound asks for |x| and |w| above 2^-102 or 0 (tiles
  *         flush denormals), and an infinity may come out as NaN
+ *         Sparse weights: what is not stored meets no activation, also no infinity or NaN
  * fails:  never
  * owns:   nothing; workspace is the caller's, pare_matmul_stored_workspace() bytes or more, 64-byte aligned */
 #ifndef PARE_CPU_MATMUL_H

@@ -10,6 +10,7 @@
 
 #include "core/tensor.h"
 #include "cpu/act_quant.h"
+#include "cpu/sparse.h"
 
 #define PARE_I8_SLAB   256
 #define PARE_I8_ROWS   32  /* stored rows per panel */
@@ -31,7 +32,8 @@ typedef enum pare_i8_kind {
     PARE_I8_Q5_K,
     PARE_I8_Q6_K,
     PARE_I8_IQ4_XS,
-    PARE_I8_GROUPED
+    PARE_I8_GROUPED,
+    PARE_I8_SPARSE /* of grouped integers */
 } pare_i8_kind;
 
 /* How a tensor's rows are read as codes. */
@@ -42,7 +44,8 @@ typedef struct pare_i8_source {
     int offset;
     bool wide; /* codes above 63 occur: pairs of products overflow 16 bits */
     bool minima;
-    int group; /* columns per scale: 16, 32, or 256 when one scale covers every slab */
+    int group;               /* columns per scale: 16, 32, or 256 when one scale covers every slab */
+    pare_sparse_view sparse; /* PARE_I8_SPARSE */
 } pare_i8_source;
 /* False for formats that are no integers times a scale; those go through f32. */
 bool pare_i8_source_of(const pare_tensor *w, pare_i8_source *s);
@@ -123,7 +126,7 @@ typedef float pare_dot_i8_fn(const pare_i8_source *s, const pare_i8_slab *w, con
 
 /* op: the product of one stored row and one row of activations, straight from storage; one kernel per layout:
  * row_q4_0 and row_q8_0 (also int4:g32 and int8:g32), row_q4_k, row_q6_k, row_int4 and row_int8 (other grouped
- * integers). equal: as gemm_i8 */
+ * integers), row_sparse (sparse formats of those). equal: as gemm_i8 */
 typedef float pare_row_fn(const pare_i8_source *s, const uint8_t *row, const pare_i8_act *x);
 
 /* Order of `shuffled`: column of each byte within 128, so that low and high nibbles of 64 stored bytes meet their

@@ -8,6 +8,7 @@
 #include "core/cpu_features.h"
 #include "cpu/act_quant.h"
 #include "cpu/matmul_i8.h"
+#include "cpu/sparse.h"
 
 #define PARE_MM_SLAB  256 /* columns handled at a time: a multiple of every block, one K super-block */
 #define PARE_F32_COLS 64  /* outputs per f32 panel */
@@ -48,7 +49,7 @@ typedef void pare_gemm_terms_fn(int64_t kc, const float *x, int64_t ldx, int64_t
 typedef void pare_act_sums_fn(const int8_t *codes, const float *scale, size_t n, int32_t *sum, float *scaled);
 
 typedef pare_row_fn pare_row_q4_0_fn, pare_row_q8_0_fn, pare_row_q4_k_fn, pare_row_q6_k_fn, pare_row_int4_fn,
-    pare_row_int8_fn;
+    pare_row_int8_fn, pare_row_sparse_fn;
 
 #define PARE_KERNEL(op, isa, need) pare_##op##_fn pare_##op##_##isa;
 #include "cpu/matmul.def"
@@ -70,7 +71,10 @@ typedef struct pare_mm_table {
     pare_panel_i8_fn *panel_i8;
     pare_gemm_i8_fn *gemm_i8;
     pare_dot_i8_fn *dot_i8;
-    pare_row_fn *row_q4_0, *row_q8_0, *row_q4_k, *row_q6_k, *row_int4, *row_int8; /* NULL: expand and dot_i8 */
+    pare_sparse_slab_fn *sparse_slab;
+    pare_sparse_dot_fn *sparse_dot;
+    pare_row_fn *row_q4_0, *row_q8_0, *row_q4_k, *row_q6_k, *row_int4, *row_int8,
+        *row_sparse; /* NULL: expand and dot_i8 */
 } pare_mm_table;
 /* The best kernels pare_cpu_mask() allows; refilled when the mask changes. */
 const pare_mm_table *pare_mm_kernels(void);

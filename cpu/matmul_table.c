@@ -32,6 +32,7 @@ pare_row_fn *pare_mm_row_kernel(const pare_mm_table *t, const pare_i8_source *s)
     case PARE_I8_Q8_0: return t->row_q8_0;
     case PARE_I8_Q4_K: return t->row_q4_k;
     case PARE_I8_Q6_K: return t->row_q6_k;
+    case PARE_I8_SPARSE: return t->row_sparse;
     case PARE_I8_GROUPED: break;
     default: return NULL;
     }

@@ -38,8 +38,8 @@ if [ "${1:-}" = full ]; then # what costs time: formatting and clang-tidy
     git ls-files '*.c' | grep -v '^tests/' |
         xargs -P "$(nproc)" -n 4 sh -c 'for f; do
             flags=""
-            case $f in *_avx2.c) flags="-mavx2 -mfma -mf16c" ;; *_avx512.c | *_vnni.c | *_bf16.c | *_amx.c)
-                flags="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16" ;; esac
+            case $f in *_avx2.c) flags="-mavx2 -mfma -mf16c" ;; *_avx512.c | *_vnni.c | *_vbmi2.c | *_bf16.c | *_amx.c)
+                flags="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mbmi2 -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16" ;; esac
             clang-tidy --quiet "$f" -- -std=gnu17 -fopenmp -Iinclude -I. -Ibuild $flags 2>/dev/null || exit 1
         done' sh || bad=1
 fi

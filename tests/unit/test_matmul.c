@@ -17,7 +17,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const uint32_t masks[] = {0, 1, 3, 7, 15, 31};
+static const uint32_t masks[] = {0, 1, 3, 7, 15, 63};
 #define N_MASKS     (sizeof masks / sizeof *masks)
 #define GUARD       0x5A
 #define GUARD_BYTES 64
