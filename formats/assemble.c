@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "core/sparse.h"
 #include "formats/int_pack.h"
 
 static float to_float(const pare_qtype *qt, const void *p) {
@@ -39,7 +40,31 @@ static void gptq_decode(const pare_stored *t, size_t row0, size_t n_rows, void *
     }
 }
 
+/* Rows of a sparse layer; part[]: 0 values, 1 scales, 2 places, 3 row offsets. */
+static void sparse_rows(const pare_stored *t, size_t row0, size_t n_rows, void *buf) {
+    const pare_stored *scale = t->part[1], *offsets = t->part[3];
+    size_t n = (size_t)t->shape[1], out = pare_row_bytes(t->type, n), places = (size_t)t->part[2]->shape[1];
+    size_t scale_bytes = scale ? scale->bytes / (size_t)t->shape[0] : 0;
+    for (size_t r = row0; r < row0 + n_rows; r++, buf = (uint8_t *)buf + out) {
+        size_t per = t->part[0]->bytes / (size_t)t->shape[0];
+        int64_t from = (int64_t)(r * per), to = from + (int64_t)per;
+        if (offsets) {
+            memcpy(&from, (const char *)offsets->data + 8 * r, 8);
+            memcpy(&to, (const char *)offsets->data + 8 * r + 8, 8);
+        }
+        const uint8_t *p = (const uint8_t *)t->part[2]->data + r * places;
+        const void *s = scale ? (const uint8_t *)scale->data + r * scale_bytes : NULL,
+                   *v = (const uint8_t *)t->part[0]->data + from;
+        if (t->type->sparse) pare_sparse_join(t->type, n, s, p, v, (size_t)(to - from), buf);
+        else pare_sparse_spread(t->type, t->run, n, s, p, v, buf);
+    }
+}
+
 void pare_assemble_rows(const pare_stored *t, size_t row0, size_t n_rows, void *buf) {
+    if (t->layout == PARE_LAYOUT_SPARSE) {
+        sparse_rows(t, row0, n_rows, buf);
+        return;
+    }
     const void *codes = t->part[0]->data, *scales = t->part[1]->data, *zeros = t->part[2] ? t->part[2]->data : NULL;
     size_t n = (size_t)t->shape[0], k = (size_t)t->shape[1];
     switch (t->layout) {
@@ -54,6 +79,7 @@ void pare_assemble_rows(const pare_stored *t, size_t row0, size_t n_rows, void *
         else pare_int_from_gptq(t->type, codes, scales, zeros, t->zeros_less_one, n, k, row0, n_rows, buf);
         return;
     case PARE_LAYOUT_AWQ: pare_int_from_awq(t->type, codes, scales, zeros, n, k, row0, n_rows, buf); return;
+    case PARE_LAYOUT_SPARSE:
     case PARE_LAYOUT_PLAIN: return;
     }
 }

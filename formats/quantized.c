@@ -93,6 +93,10 @@ static bool is_left_over(const char *name) {
                                         ".weight_shape",
                                         ".weight_g_idx",
                                         ".weight_global_scale",
+                                        ".weight_values",
+                                        ".weight_index",
+                                        ".weight_mask",
+                                        ".weight_row_offsets",
                                         ".qweight",
                                         ".qzeros",
                                         ".scales",
@@ -144,12 +148,15 @@ pare_status pare_quantized_assemble(pare_source_impl *im, pare_diag *d) {
     q.made = pare_calloc(im->n_raw + 1, sizeof *q.made);
     if (!q.used || !q.made || !q.made_for) s = pare_source_nomem(im, d);
     else if (strcmp(method, "compressed-tensors") == 0) s = pare_ct_read(&q, d);
-    else if (strcmp(method, "gptq") == 0) s = pare_gptq_read(&q, d);
+    else if (strcmp(method, "pare-sparse") == 0) {
+        s = pare_sparse_read(&q, d);
+        if (s == PARE_OK) s = pare_ct_read(&q, d); /* layers without zeros */
+    } else if (strcmp(method, "gptq") == 0) s = pare_gptq_read(&q, d);
     else if (strcmp(method, "awq") == 0) s = pare_awq_read(&q, d);
     else
         s = pare_fail(d, PARE_ERR_UNSUPPORTED, im->s.path, "config.json: quantization_config",
-                      "weights quantized by \"%.60s\" are not read by this version (compressed-tensors, gptq and awq "
-                      "are); the "
+                      "weights quantized by \"%.60s\" are not read by this version (compressed-tensors, gptq, awq and "
+                      "pare-sparse are); the "
                       ".safetensors file itself can be inspected",
                       method);
     if (s == PARE_OK) s = merge(&q, d);

@@ -15,6 +15,7 @@ typedef struct pare_quant {
     size_t n_made;
 } pare_quant;
 
+pare_status pare_sparse_read(pare_quant *q, pare_diag *d);
 pare_status pare_ct_read(pare_quant *q, pare_diag *d);
 pare_status pare_gptq_read(pare_quant *q, pare_diag *d);
 pare_status pare_awq_read(pare_quant *q, pare_diag *d);

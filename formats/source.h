@@ -48,13 +48,15 @@ unaligned, as in the file; STR: an array of n pare_str */
 } pare_meta;
 
 /* How a tensor's rows come about. PLAIN rows lie in the mapping as they are; the others are assembled from several
- * stored tensors (GPTQ, AWQ, compressed-tensors) into rows of a PARE_QK_GROUP format. */
+ * stored tensors (GPTQ, AWQ, compressed-tensors) into rows of a PARE_QK_GROUP format, or of a sparse one (or its dense
+ * one). */
 typedef enum pare_layout {
     PARE_LAYOUT_PLAIN,
     PARE_LAYOUT_CT_PACKED,
     PARE_LAYOUT_CT_INT8,
     PARE_LAYOUT_GPTQ,
-    PARE_LAYOUT_AWQ
+    PARE_LAYOUT_AWQ,
+    PARE_LAYOUT_SPARSE /* pare's own: docs/formats.md */
 } pare_layout;
 
 typedef struct pare_stored {
@@ -67,9 +69,11 @@ typedef struct pare_stored {
     size_t bytes;         /* storage bytes (all rows; for assembled ones of the assembled rows) */
     uint64_t file_offset; /* PLAIN: in file `shard` */
     int shard;
-    const struct pare_stored *part[4]; /* assembled: codes, scales, zeros, g_idx (those not needed NULL) */
+    const struct pare_stored *part[4]; /* assembled: codes, scales, zeros, g_idx (those not needed NULL); sparse:
+                                          values, scales, places, row offsets */
     uint8_t bits;                      /* assembled: of a code */
     bool zeros_less_one;               /* GPTQ v1: zero points are stored minus one */
+    uint8_t run;                       /* sparse: columns to a bit of the mask; 0: two of four */
 } pare_stored;
 
 typedef enum pare_source_kind { PARE_SOURCE_SAFETENSORS, PARE_SOURCE_FOLDER, PARE_SOURCE_GGUF } pare_source_kind;

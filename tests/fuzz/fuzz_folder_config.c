@@ -46,8 +46,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
 #define CT(bits, strategy)                                                                                             \
     "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\",\"config_"        \
     "groups\":{\"g\":{\"weights\":{\"num_bits\":" bits ",\"strategy\":\"" strategy "\"}}}}}"
+#define SPARSE "{\"quantization_config\":{\"quant_method\":\"pare-sparse\",\"version\":1}}"
 #define E(name, dtype, shape, from, to)                                                                                \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" from "," to "]}"
+
+/* Seeds 6 and 7, where counts and indexes must agree: two rows of eight columns. */
+static const char two_of_four[] = "0123456789abcdef" /* values */
+                                  "\x4d\x98"         /* indexes */
+                                  "\2\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+static const char runs_of_four[] = "abcdefgh"                                           /* values */
+                                   "\2\1"                                               /* masks */
+                                   "\0\x3c\0\x38"                                       /* scales */
+                                   "\0\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0" /* offsets */
+                                   "\2\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\4\0\0\0\0\0\0";
 
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap) {
     static const struct {
@@ -87,6 +98,18 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap) {
                                                                         "132") "," E("l.scales", "F16", "[1,8]", "132",
                                                                                      "148") "}",
                   148},
+                 {SPARSE,
+                  "{" E("a.weight_values", "F16", "[2,4]", "0", "16") "," E("a.weight_index", "U8", "[2,1]", "16",
+                                                                            "18") "," E("a.weight_shape", "I64", "[3]",
+                                                                                        "18", "42") "}",
+                  42},
+                 {SPARSE,
+                  "{" E("a.weight_values", "I8", "[8]", "0",
+                        "8") "," E("a.weight_mask", "U8", "[2,1]", "8",
+                                   "10") "," E("a.weight_scale", "F16", "[2,1]", "10",
+                                               "14") "," E("a.weight_row_offsets", "I64", "[3]", "14",
+                                                           "38") "," E("a.weight_shape", "I64", "[3]", "38", "62") "}",
+                  62},
                  {"{\"model_type\":\"llama\"}", "{\"weight_map\":{\"a\":\"model.safetensors\",\"b\":\"../x\"}}", 0}};
     fuzz_buf b = {buf, 0, cap};
     if (i >= sizeof seeds / sizeof *seeds) return 0;
@@ -95,6 +118,10 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap) {
     if (seeds[i].data) fuzz_put_int(&b, strlen(seeds[i].header), 8);
     fuzz_put_text(&b, seeds[i].header);
     for (size_t k = 0; k < seeds[i].data; k++) {
+        if (i == 6 || i == 7) {
+            fuzz_put_int(&b, (uint8_t)(i == 6 ? two_of_four : runs_of_four)[k], 1);
+            continue;
+        }
         size_t from_end = seeds[i].data - k; /* the CT shapes are the last 16 bytes: 2 rows of 64 or 8 columns */
         bool shape = i < 2 && from_end <= 16;
         fuzz_put_int(&b,
