@@ -15,6 +15,7 @@ static const struct {
     {"roofline", "what memory and arithmetic units can do, 1 thread and all", pare_bench_roofline},
     {"kernels", "matrix products in every storage format and instruction set, against those ceilings",
      pare_bench_kernels},
+    {"sparse", "products with sparse weights against the same weights stored densely", pare_bench_sparse},
     {"calib", "second moments, GPTQ's factor and sweep on a layer of 4096 x 4096, against sgemm", pare_bench_calib},
     {"quantize", "file to file: rate of input, peak memory", pare_bench_quantize},
     {"decode", "tokens per second, one at a time", pare_bench_decode},
@@ -53,5 +54,5 @@ pare_status pare_bench(const char *what, const pare_bench_opts *opts, pare_diag 
     for (size_t i = 0; i < N_BENCHES; i++)
         if (what && strcmp(benches[i].name, what) == 0) return benches[i].run(&r, d);
     return pare_fail(d, PARE_ERR_USAGE, NULL, what,
-                     "no such benchmark; there are roofline, kernels, calib, quantize, decode and prompt");
+                     "no such benchmark; there are roofline, kernels, sparse, calib, quantize, decode and prompt");
 }

@@ -47,6 +47,7 @@ pare_status pare_bench_decode(pare_bench_run *r, pare_diag *d);
 pare_status pare_bench_prompt(pare_bench_run *r, pare_diag *d);
 pare_status pare_bench_roofline(pare_bench_run *r, pare_diag *d);
 pare_status pare_bench_kernels(pare_bench_run *r, pare_diag *d);
+pare_status pare_bench_sparse(pare_bench_run *r, pare_diag *d);
 pare_status pare_bench_calib(pare_bench_run *r, pare_diag *d);
 
 #endif

@@ -46,7 +46,7 @@ static const struct {
 static const struct {
     uint32_t mask;
     const char *name;
-} levels[] = {{0, "scalar"}, {1, "AVX2"}, {3, "AVX-512"}, {7, "VNNI"}, {15, "BF16"}, {31, "AMX"}};
+} levels[] = {{0, "scalar"}, {1, "AVX2"}, {3, "AVX-512"}, {39, "VNNI"}, {47, "BF16"}, {63, "AMX"}};
 
 typedef struct product {
     pare_tensor w;
@@ -73,7 +73,7 @@ static void fill_weights(uint8_t *w, size_t row_bytes, size_t bytes, pare_rng *r
 static void one_shape(pare_bench_run *r, product *p, int64_t n, uint32_t have) {
     double ref = 0, last = 0;
     for (size_t l = 0; l < sizeof levels / sizeof *levels && !pare_is_interrupted(); l++) {
-        if ((levels[l].mask & have) != levels[l].mask) break;
+        if ((levels[l].mask & ~PARE_CPU_VBMI2 & ~have) != 0) break; /* VBMI2 goes with VNNI where there is any */
         pare_cpu_limit(levels[l].mask);
         p->w.shape[0] = l == 0 ? (n + 15) / 16 : n;
         p->m = l == 0 && p->m > 1 ? p->m / 8 : p->m;
@@ -141,7 +141,7 @@ static pare_status one_format(pare_bench_run *r, const pare_qtype *qt, pare_act_
 
 pare_status pare_bench_kernels(pare_bench_run *r, pare_diag *d) {
     const pare_qtype *only = r->opts.only ? pare_qtype_by_name(r->opts.only) : NULL;
-    if (r->opts.only && (!only || !only->decode || !pare_qtype_fits(only, K)))
+    if (r->opts.only && (!only || !only->decode || only->sparse || !pare_qtype_fits(only, K)))
         return pare_fail(d, PARE_ERR_USAGE, NULL, r->opts.only, "no storage format of weights has this name");
     PARE_TRY(pare_bench_roofline(r, d));
     pare_status s = PARE_OK;

@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool rounded(const pare_qtype *q) { return q->kind == PARE_QK_BLOCK || q->kind == PARE_QK_GROUP; }
+static bool rounded(const pare_qtype *q) { return q->kind == PARE_QK_BLOCK || q->int_format; }
 
 /* The type in which the output holds exactly what is stored, or NULL. */
 static const pare_qtype *exact(const pare_job *job, const pare_job_tensor *t) {
-    const pare_qtype *from = t->from;
+    const pare_qtype *from = pare_with_zeros(t->from);
     bool gguf = job->kind == PARE_SOURCE_GGUF;
     if (gguf && t->map->f32) return rounded(from) ? NULL : &pare_qtype_f32;
     if (from->kind == PARE_QK_INT) return (gguf ? from->ggml_type >= 0 : from->safetensors != NULL) ? from : NULL;
@@ -47,7 +47,8 @@ static pare_status choose(const pare_job *job, pare_job_tensor *t, const pare_qt
     if (t->from != t->to && !t->from->decode)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, job->src->path, name, "format %s cannot be decoded by this version",
                          t->from->name);
-    if (rounded(t->from) && rounded(t->to) && t->from != t->to)
+    if (t->from->sparse && pare_with_zeros(t->from) == t->to) snprintf(t->note, sizeof t->note, "zeros stored again");
+    else if (rounded(t->from) && rounded(t->to) && t->from != t->to)
         snprintf(t->note, sizeof t->note, "same codes and scales");
     else if (rounded(t->from) && !rounded(t->to)) snprintf(t->note, sizeof t->note, "decoded");
     return PARE_OK;

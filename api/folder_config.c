@@ -18,7 +18,8 @@ static json_t *module_of(const pare_job_tensor *t) { /* the name without ".weigh
     return json_stringn(t->map->name, strlen(t->map->name) - strlen(".weight"));
 }
 
-static bool is_quantized(const pare_job_tensor *t) { return t->emit != PARE_EMIT_ROWS; }
+/* In a layout that loaders know. */
+static bool is_quantized(const pare_job_tensor *t) { return t->emit != PARE_EMIT_ROWS && t->emit != PARE_EMIT_SPARSE; }
 
 /* Linear layers left dense, and the output matrix, which is one in every model that has it. */
 static json_t *ignored(const pare_job *job) {
@@ -167,8 +168,21 @@ static pare_status write_config(pare_job *job, json_t *q, pare_diag *d) {
     return job->meta.nomem ? pare_fail(d, PARE_ERR_NOMEM, NULL, "quantization_config", "no memory") : PARE_OK;
 }
 
+/* Layers without their zeros: other loaders do not know them, so the method has a name of its own, which they refuse.
+ * What else is quantized is as ct_config says. */
+static json_t *compact_config(const pare_job *job) {
+    bool any = false;
+    for (size_t i = 0; i < job->n; i++) any |= job->t[i].sparse != NULL;
+    json_t *q = ct_config(job);
+    if (!any) return q;
+    if (!q) q = json_object();
+    json_object_set_new(q, "quant_method", json_string("pare-sparse"));
+    json_object_set_new(q, "version", json_integer(1));
+    return q;
+}
+
 pare_status pare_job_config(pare_job *job, pare_diag *d) {
-    json_t *q = job->hold == PARE_HOLD_GPTQ ? gptq_config(job) : ct_config(job);
+    json_t *q = job->hold == PARE_HOLD_GPTQ ? gptq_config(job) : compact_config(job);
     pare_status s = write_config(job, q, d);
     json_decref(q);
     return s;

@@ -46,15 +46,17 @@ static pare_status choose_layout(pare_job *job, const char *layout, pare_diag *d
     job->layout = job->kind == PARE_SOURCE_GGUF ? "" : "ct";
     if (!layout) return PARE_OK;
     if (job->kind == PARE_SOURCE_GGUF)
-        return pare_fail(d, PARE_ERR_USAGE, NULL, "--layout", "GGUF files have one layout; --layout is for folders");
-    static const char *const names[] = {"ct", "pack", "gptq"};
-    for (size_t i = 0; i < 3; i++)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--layout",
+                         "GGUF files have one layout, in which zeros are stored; --layout is for folders");
+    static const char *const names[] = {"ct", "pack", "gptq", "compact"};
+    for (size_t i = 0; i < 4; i++)
         if (strcasecmp(layout, names[i]) == 0) {
             job->layout = names[i];
             if (i == 2) job->hold = PARE_HOLD_GPTQ;
+            job->compact = i == 3;
             return PARE_OK;
         }
-    return pare_fail(d, PARE_ERR_USAGE, NULL, "--layout", "`%s` is no layout; ct, pack and gptq are", layout);
+    return pare_fail(d, PARE_ERR_USAGE, NULL, "--layout", "`%s` is no layout; ct, pack, gptq and compact are", layout);
 }
 
 static int by_order(const void *a, const void *b) {
@@ -155,7 +157,8 @@ pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_d
     if (!m || !s) return nomem(d);
     *m = *t->map;
     *s = *m->src;
-    s->type = t->to, s->data = rows, s->bytes = (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
+    s->type = t->to, s->data = rows, s->layout = PARE_LAYOUT_PLAIN,
+    s->bytes = (size_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
     m->src = s;
     t->was = t->from, t->was_bytes = t->map->src->bytes;
     t->map = m;
@@ -198,6 +201,7 @@ static pare_status parts(pare_job *job, const pare_job_tensor *t, pare_diag *d) 
 
 static pare_emit emit_of(const pare_job *job, const pare_job_tensor *t) {
     const pare_int_format *f = t->to->int_format;
+    if (t->sparse) return PARE_EMIT_SPARSE;
     if (t->to->kind != PARE_QK_GROUP) return PARE_EMIT_ROWS;
     if (job->hold == PARE_HOLD_GPTQ) return PARE_EMIT_GPTQ;
     bool w8a8 = f->bits == 8 && !f->asym && f->group == 0 && strcmp(job->layout, "ct") == 0;
@@ -219,18 +223,20 @@ static pare_status metadata(pare_job *job, pare_diag *d) {
 }
 
 pare_status pare_job_layout(pare_job *job, pare_diag *d) {
-    job->out = pare_arena_alloc(job->arena, (job->n * 4 + 1) * sizeof *job->out);
+    job->out = pare_arena_alloc(job->arena, (job->n * 5 + 1) * sizeof *job->out);
     if (!job->out) return nomem(d);
+    job->n_out = 0, job->meta.n = 0; /* a second time, when zeros are known */
+    if (job->compact) job->layout = "compact";
     bool any = false;
     for (size_t i = 0; i < job->n; i++) {
         pare_job_tensor *t = &job->t[i];
         t->emit = emit_of(job, t);
-        t->out0 = job->n_out;
+        t->out0 = job->n_out, t->bytes_out = 0;
         any |= t->emit != PARE_EMIT_ROWS;
         if (t->emit == PARE_EMIT_ROWS) {
             job->out[job->n_out] = (pare_out_tensor){.name = t->map->name, .type = t->to, .ndim = t->map->ndim};
             memcpy(job->out[job->n_out++].shape, t->map->shape, sizeof t->map->shape);
-        } else PARE_TRY(parts(job, t, d));
+        } else PARE_TRY(t->sparse ? pare_job_compact_parts(job, t, part, d) : parts(job, t, d));
         t->n_out = job->n_out - t->out0;
         for (size_t k = t->out0; k < job->n_out; k++) {
             const pare_out_tensor *o = &job->out[k];
@@ -238,7 +244,7 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
             t->bytes_out += pare_tensor_bytes(&view);
         }
     }
-    if (!any) job->layout = "";
+    if (!any && !job->compact) job->layout = "";
     PARE_TRY(metadata(job, d));
     return job->kind == PARE_SOURCE_GGUF ? PARE_OK : pare_job_config(job, d);
 }
@@ -290,12 +296,20 @@ pare_status pare_job_output_bytes(pare_job *job, uint64_t *out, pare_diag *d) {
     return s;
 }
 
+/* The output's layout follows the zeros, which are known only now. */
+static pare_status lay_out_again(pare_job *job, pare_writer **w, pare_diag *d) {
+    pare_writer_close(w);
+    PARE_TRY(pare_job_compact(job, d));
+    return open_writer(job, w, d);
+}
+
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (job->sizes_only) return pare_fail(d, PARE_ERR_INTERNAL, job->out_path, NULL, "this job is only a plan");
     pare_writer *w = NULL;
     double start = pare_now_s();
     PARE_TRY(open_writer(job, &w, d)); /* first: no long work for an output that cannot be */
     pare_status s = prepare(job, d);
+    if (s == PARE_OK && job->compact) s = lay_out_again(job, &w, d);
     if (s == PARE_OK) s = pare_job_stream(job, w, d);
     if (s == PARE_OK && pare_is_interrupted()) s = pare_interrupted(d);
     job->work_s = pare_now_s() - start;
@@ -325,7 +339,8 @@ pare_job_row pare_job_at(const pare_job *job, size_t i) {
     pare_job_row r = {.name = t->map->name,
                       .source_name = t->map->src ? t->map->src->name : t->was_name,
                       .from = (t->was ? t->was : t->from)->name,
-                      .to = t->to->name,
+                      .to = t->sparse ? t->sparse->name : t->to->name,
+                      .dense_bytes = t->dense_bytes,
                       .note = t->note,
                       .fallback = t->fallback,
                       .pruned = t->pruned,
@@ -352,6 +367,9 @@ pare_job_totals pare_job_sum(const pare_job *job) {
                          .tensors = job->n,
                          .dropped = job->map->n_dropped,
                          .ran = job->ran,
+                         .timed = job->timed,
+                         .dense_s = job->dense_s,
+                         .sparse_s = job->sparse_s,
                          .work_s = job->work_s,
                          .check_s = job->check_s,
                          .sync_s = job->sync_s};
@@ -364,6 +382,8 @@ pare_job_totals pare_job_sum(const pare_job *job) {
             s.pruned++;
             s.pruned_weights += (uint64_t)t->rows * (uint64_t)t->cols;
             s.zeros += t->zeros;
+            s.pruned_bytes += t->bytes_out;
+            s.pruned_dense_bytes += (uint64_t)t->rows * pare_row_bytes(t->to, (size_t)t->cols);
         }
         s.bytes_in += bytes_in(t);
         s.bytes_out += t->bytes_out;

@@ -6,7 +6,9 @@
 #define PARE_API_JOB_H
 
 #include "api/journal.h"
+#include "core/sparse.h"
 #include "formats/imatrix.h"
+#include "formats/writer.h"
 #include "models/mapping.h"
 #include "pare/pare.h"
 #include "prune/solve.h"
@@ -14,7 +16,13 @@
 #include "quant/plan.h"
 
 /* How a tensor lies in the output: as rows, or as the parts of a layout. */
-typedef enum pare_emit { PARE_EMIT_ROWS, PARE_EMIT_CT_PACKED, PARE_EMIT_CT_INT8, PARE_EMIT_GPTQ } pare_emit;
+typedef enum pare_emit {
+    PARE_EMIT_ROWS,
+    PARE_EMIT_CT_PACKED,
+    PARE_EMIT_CT_INT8,
+    PARE_EMIT_GPTQ,
+    PARE_EMIT_SPARSE
+} pare_emit;
 
 /* What a calibrated method made of a matrix; part of its record in the journal. Errors are squared and relative. */
 typedef struct pare_job_quality {
@@ -44,6 +52,10 @@ typedef struct pare_job_tensor {
     pare_job_quality quality;
     int64_t rows, cols;                    /* of the work: a vector that is permuted counts as rows of 1 */
     const uint32_t *pick_rows, *pick_cols; /* a narrowed tensor: the source's rows and columns that stay; NULL = all */
+    const pare_qtype *sparse;              /* compact layout: stored so (rows are made in `to`, then packed); or NULL */
+    unsigned sparse_run;                   /* columns to a mask bit; 0: two of four */
+    const int64_t *sparse_at;              /* masks: where each row's values begin, in bytes; [rows + 1] */
+    uint64_t dense_bytes;                  /* compact layout: with the zeros */
     size_t out0, n_out;                    /* its tensors in the output */
     uint64_t bytes_out;
 } pare_job_tensor;
@@ -63,7 +75,8 @@ struct pare_job {
     char *out_path;        /* NULL: plan only */
     pare_source_kind kind; /* of the output */
     pare_hold hold;
-    const char *layout; /* "ct", "pack", "gptq" or "" */
+    const char *layout; /* "ct", "pack", "gptq", "compact" or "" */
+    bool compact;       /* zeros are left out of linear layers: api/compact.c */
     bool force;
     uint64_t max_shard_bytes;
     int file_type; /* GGUF: general.file_type */
@@ -89,6 +102,8 @@ struct pare_job {
     uint64_t bytes_before;          /* narrowed: of all tensors of the source */
     bool narrowed;                  /* the output is a smaller model (api/narrow.h) */
     bool sizes_only;                /* a plan of shapes: nothing is judged, nothing can be run */
+    const char *timed;              /* compact layout, after pruning: the matrix whose product was timed */
+    double dense_s, sparse_s;
     char ran[128];                  /* pruning, after the run: how the output was tried */
     double work_s, check_s, sync_s; /* after run */
     char *config_text, *quant_text; /* folder: config.json; GPTQ's quantize_config.json; in the arena */
@@ -118,6 +133,21 @@ pare_status pare_job_output_bytes(pare_job *job, uint64_t *out, pare_diag *d);
 /* The rows of t are these from now on (memory that lives as long as the job), in the source's order, in format t->to.
  */
 pare_status pare_job_adopt(pare_job *job, pare_job_tensor *t, void *rows, pare_diag *d);
+
+/* ---- api/compact.c ---- */
+/* The format that stores the same values with their zeros; q itself when it is not sparse. */
+static inline const pare_qtype *pare_with_zeros(const pare_qtype *q) { return q->sparse ? q->sparse->dense : q; }
+/* Once all rows can be made: looks at them, chooses what is stored sparsely, and lays the output out again. */
+pare_status pare_job_compact(pare_job *job, pare_diag *d);
+typedef pare_status pare_job_part_fn(pare_job *job, const pare_job_tensor *t, const char *suffix,
+                                     const pare_qtype *type, int64_t a, int64_t b, pare_diag *d);
+/* The parts of a sparse tensor, in order; rows [row0, row0 + n) of them from dense ones. */
+pare_status pare_job_compact_parts(pare_job *job, pare_job_tensor *t, pare_job_part_fn *part, pare_diag *d);
+pare_status pare_job_compact_put(const pare_job_tensor *t, pare_writer *w, size_t row0, size_t n, const void *rows,
+                                 void *scratch, pare_diag *d);
+/* Times one token through the largest sparse matrix of the written model: job->timed, dense_s, sparse_s. */
+pare_status pare_job_compact_time(pare_job *job, const pare_source *src, pare_diag *d);
+size_t pare_job_compact_scratch(const pare_job_tensor *t, size_t rows);
 
 /* ---- the plans of quantize and convert: t[i].to and the layout ---- */
 pare_status pare_job_plan_quantize(pare_job *job, const pare_job_opts *o, pare_diag *d);

@@ -81,7 +81,7 @@ void pare_model_describe(const pare_model *m, pare_model_info *out) {
 }
 
 void pare_model_tensor(const pare_model *m, size_t i, pare_tensor_info *out) {
-    static const char *const layouts[] = {NULL, "compressed-tensors", "compressed-tensors", "gptq", "awq"};
+    static const char *const layouts[] = {NULL, "compressed-tensors", "compressed-tensors", "gptq", "awq", "sparse"};
     const pare_stored *t = &m->src->tensors[i];
     *out = (pare_tensor_info){t->name, t->type->name, layouts[t->layout], m->src->shards[t->shard], t->ndim,
                               {0},     elems_of(t),   t->bytes,           t->file_offset,           is_weight(t)};

@@ -188,6 +188,7 @@ pare_status pare_job_prune_check(pare_job *job, pare_diag *d) {
         if (t->pruned) s = pare_job_count_zeros(src, t, share * (double)t->rows * (double)t->cols - slack, d);
     }
     if (s == PARE_OK) s = pare_job_try(src, job->ran, d);
+    if (s == PARE_OK && job->compact) s = pare_job_compact_time(job, src, d);
     pare_source_close(&src);
     return s;
 }

@@ -15,7 +15,7 @@ static bool is_float16(const pare_qtype *q) { return q == &pare_qtype_f16 || q =
 static const pare_qtype *model_float16(const pare_job *job) {
     uint64_t f16 = 0, bf16 = 0;
     for (size_t i = 0; i < job->n; i++) {
-        const pare_qtype *q = job->t[i].from;
+        const pare_qtype *q = pare_with_zeros(job->t[i].from);
         if (q->kind == PARE_QK_GROUP) q = q->int_format->scale_type;
         *(q == &pare_qtype_bf16 ? &bf16 : &f16) += (uint64_t)job->t[i].rows * (uint64_t)job->t[i].cols;
     }
@@ -37,9 +37,10 @@ static bool holds(const pare_job *job, const pare_qtype *q) { /* as it is */
 
 static void describe_gguf(const pare_job *job, const pare_job_tensor *t, pare_plan_tensor *p) {
     const pare_mapped *m = t->map;
+    const pare_qtype *from = pare_with_zeros(t->from);
     p->fixed = pare_mix_never(m->name, m->ndim, m->shape);
-    p->rest = m->f32 || (p->fixed && job->src->kind != PARE_SOURCE_GGUF) ? &pare_qtype_f32 : t->from;
-    p->keep = m->f32 ? &pare_qtype_f32 : holds(job, t->from) ? t->from : plain(job, t->from);
+    p->rest = m->f32 || (p->fixed && job->src->kind != PARE_SOURCE_GGUF) ? &pare_qtype_f32 : from;
+    p->keep = m->f32 ? &pare_qtype_f32 : holds(job, from) ? from : plain(job, from);
 }
 
 static const char *why_not_linear(const pare_mapped *m) {
@@ -50,13 +51,14 @@ static const char *why_not_linear(const pare_mapped *m) {
 
 static void describe_folder(const pare_job *job, const pare_job_tensor *t, const pare_qtype *target,
                             const pare_qtype *half, pare_plan_tensor *p) {
-    bool number = t->from->kind == PARE_QK_INT;
-    p->keep = holds(job, t->from) ? t->from : plain(job, t->from);
-    if (number) p->fixed = "not weights", p->rest = plain(job, t->from);
+    const pare_qtype *from = pare_with_zeros(t->from);
+    bool number = from->kind == PARE_QK_INT;
+    p->keep = holds(job, from) ? from : plain(job, from);
+    if (number) p->fixed = "not weights", p->rest = plain(job, from);
     else if (target) p->rest = target; /* --to f16: every tensor */
     else {
         p->fixed = t->map->linear ? NULL : why_not_linear(t->map);
-        p->rest = is_float16(t->from) ? t->from : half;
+        p->rest = is_float16(from) ? from : half;
     }
 }
 
@@ -122,10 +124,9 @@ static pare_status make_plan(pare_job *job, const pare_job_opts *o, pare_plan_te
 }
 
 static pare_status allowed(const pare_job *job, const pare_job_opts *o, const pare_job_tensor *t, pare_diag *d) {
-    bool rounded = t->from->kind == PARE_QK_BLOCK || t->from->kind == PARE_QK_GROUP,
-         rounds = t->to->kind != PARE_QK_FLOAT;
+    bool rounded = t->from->kind == PARE_QK_BLOCK || t->from->int_format, rounds = t->to->kind != PARE_QK_FLOAT;
     const char *name = t->map->src ? t->map->src->name : t->map->name;
-    if (t->from == t->to || pare_regroup_possible(t->from, t->to, t->cols)) return PARE_OK;
+    if (pare_with_zeros(t->from) == t->to || pare_regroup_possible(t->from, t->to, t->cols)) return PARE_OK;
     if (!t->from->decode)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, job->src->path, name, "format %s cannot be decoded by this version",
                          t->from->name);

@@ -148,6 +148,12 @@ pare_status pare_row_work_run(pare_row_work *w, size_t row0, size_t n, void *dst
         memcpy(dst, src, n * pare_row_bytes(t->to, cols));
         return PARE_OK;
     }
+    if (t->from->sparse && t->from->sparse->dense == t->to) {
+        size_t in = pare_row_bytes(t->from, cols), out = pare_row_bytes(t->to, cols);
+        for (size_t r = 0; r < n; r++) pare_sparse_to_dense(t->from, src + r * in, cols, (uint8_t *)dst + r * out);
+        size_t at = pare_find_nonfinite(t->to, dst, n * cols);
+        return at == SIZE_MAX ? PARE_OK : bad_value(w, row0 + at / cols, at % cols, NAN, d);
+    }
     if (pare_regroup_possible(t->from, t->to, t->cols)) {
         if (pare_regroup_rows(t->from, t->to, src, dst, n, cols)) return PARE_OK;
         return pare_fail(d, PARE_ERR_UNSUPPORTED, w->job->src->path, t->map->src->name,

@@ -87,7 +87,7 @@ static pare_status cut(stream *s, pare_diag *d) {
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static pare_status make_buffers(stream *s, pare_diag *d) {
-    size_t values = 0, rtn = 0, raw = 0, rows = 0;
+    size_t values = 0, rtn = 0, raw = 0, rows = 0, parts = 0;
     for (size_t i = 0; i < s->job->n; i++) {
         const pare_job_tensor *t = &s->job->t[i];
         size_t n = chunk_rows(t);
@@ -95,6 +95,7 @@ static pare_status make_buffers(stream *s, pare_diag *d) {
         rtn = larger(rtn, pare_row_work_rtn_bytes(t));
         raw = larger(raw, pare_row_work_raw_bytes(t, n));
         rows = larger(rows, n * pare_row_bytes(t->to, (size_t)t->cols));
+        parts = larger(rows, t->sparse ? larger(parts, pare_job_compact_scratch(t, n)) : parts);
     }
     s->n_buf = pare_threads();
     s->buf = pare_calloc((size_t)s->n_buf, sizeof *s->buf);
@@ -106,7 +107,7 @@ static pare_status make_buffers(stream *s, pare_diag *d) {
         b->raw = pare_malloc_aligned(raw + 64);
         b->rows = pare_malloc_aligned(rows + 64);
         b->parts =
-            pare_malloc_aligned(rows + 4096); /* parts of a layout are never larger than the rows, but for padding */
+            pare_malloc_aligned(parts + 4096); /* parts of a layout are never larger than the rows, but for padding */
         if (!b->values || !b->rtn || !b->raw || !b->rows || !b->parts) return no_memory(d);
     }
     if (s->job->hold != PARE_HOLD_GPTQ) return PARE_OK;
@@ -184,6 +185,7 @@ static pare_status one(stream *s, const chunk *c, buffers *b, pare_diag *d) {
     PARE_TRY(pare_row_work_run(&work, c->row0, c->n, b->rows, d));
     size_t row = pare_row_bytes(t->to, (size_t)t->cols);
     if (t->emit == PARE_EMIT_ROWS) PARE_TRY(pare_writer_put(s->w, t->out0, c->row0 * row, b->rows, c->n * row, d));
+    else if (t->emit == PARE_EMIT_SPARSE) PARE_TRY(pare_job_compact_put(t, s->w, c->row0, c->n, b->rows, b->parts, d));
     else if (t->emit == PARE_EMIT_GPTQ) PARE_TRY(put_gptq(s, t, c, b->rows, d));
     else PARE_TRY(put_ct(s, t, c, b->rows, b->parts, d));
     if (t->map->src && !t->encoded) pare_source_release(s->job->src, t->map->src, c->row0, c->n);

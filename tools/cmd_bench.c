@@ -13,6 +13,7 @@ int pare_cmd_bench(int argc, char **argv);
     "  pare bench kernels                   every kernel, as a fraction of those\n"                                    \
     "  pare bench kernels --only q4_k       one storage format, every activation rounding\n"                           \
     "  pare bench kernels --json bench.json also as JSON\n"                                                            \
+    "  pare bench sparse                    sparse weights against the same stored densely\n"                          \
     "  pare bench calib                     the solver behind gptq and sparsegpt, as a fraction of sgemm\n"            \
     "  pare bench quantize                  file to file, with a model of 1.1e9 weights made for it\n"                 \
     "  pare bench decode --peer-bin DIR     tokens per second, next to llama.cpp's programs in DIR\n"
@@ -68,10 +69,11 @@ int pare_cmd_bench(int argc, char **argv) {
          {"--prompt-tokens", 0, 'i', &opts.prompt_tokens, "N", "length of the prompt (512)"},
          {"--decode-tokens", 0, 'i', &opts.decode_tokens, "N", "tokens to decode (32)"},
          {"--seconds", 0, 'd', &opts.seconds, "S", "time per measurement (0.3)"}};
-    int n = pare_cli_parse(argc, argv,
-                           "bench roofline|kernels|calib|quantize|decode|prompt [--only FORMAT] [--memory BYTES] "
-                           "[--json FILE]",
-                           EXAMPLES, options, sizeof options / sizeof *options, pos, 1);
+    int n =
+        pare_cli_parse(argc, argv,
+                       "bench roofline|kernels|sparse|calib|quantize|decode|prompt [--only FORMAT] [--memory BYTES] "
+                       "[--json FILE]",
+                       EXAMPLES, options, sizeof options / sizeof *options, pos, 1);
     if (n < 0) return n == -2 ? 0 : 2;
     if (n != 1 || !known(pos[0])) return usage_of_names();
     const char *path = pare_cli_json();

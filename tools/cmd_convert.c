@@ -12,7 +12,9 @@ static const char usage[] = "convert MODEL -o OUT [options]\n\n"
 
 static const char examples[] = "  pare convert SmolLM2-135M -o smollm2.gguf\n"
                                "  pare convert smollm2-q8_0.gguf -o smollm2-f16 --to f16\n"
-                               "  pare convert model-int4-gptq -o model-int4 --layout ct\n";
+                               "  pare convert model-int4-gptq -o model-int4 --layout ct\n"
+                               "  pare convert pruned -o pruned-small --layout compact\n"
+                               "  pare convert pruned-small -o pruned-again\n";
 
 int pare_cmd_convert(int argc, char **argv) {
     const char *out = NULL, *model = NULL;
@@ -23,7 +25,8 @@ int pare_cmd_convert(int argc, char **argv) {
         {"--to", 0, 's', &o.to, "TYPE", "decode or convert all weights to f16, bf16 or f32"},
         {"--dry-run", 0, 'f', &dry_run, NULL, "print the plan and stop"},
         {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},
-        {"--layout", 0, 's', &o.layout, "LAYOUT", "folders: ct (compressed-tensors, default), pack, gptq"},
+        {"--layout", 0, 's', &o.layout, "LAYOUT",
+         "folders: ct (compressed-tensors, default), pack, gptq; compact leaves zeros out"},
         {"--max-shard-size", 0, 'b', &o.max_shard_bytes, "BYTES", "split weights into files of at most this (5GB)"},
         {"--force", 0, 'f', &o.force, NULL, "replace OUT if it exists"},
     };

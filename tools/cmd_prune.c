@@ -13,6 +13,9 @@ static const char head[] =
     "Makes weights zero; shapes stay, so the output loads wherever the original does. MODEL is a "
     "Hugging Face folder,\na .safetensors or a .gguf file. Embeddings, norms and the output "
     "matrix are left alone.\n"
+    "--layout compact writes a folder (or .safetensors) without the zeros: smaller, read and run by pare; `pare "
+    "convert`\n"
+    "makes an ordinary one of it again, bit for bit.\n"
     "With --pattern heads, query-heads, ffn, hidden or layers the output is a smaller model, as fast and as small as "
     "it\nlooks; what reads the parts that go is refitted on the calibration text. METHOD is then optional.\n";
 
@@ -22,6 +25,7 @@ static const char examples[] =
     "  pare prune model.gguf --method magnitude --scope global --sparsity 0.3 --tensor 'ffn_down=0.1' --dry-run\n"
     "  pare prune SmolLM2-135M -o smol-narrow --pattern ffn --sparsity 0.2 --calib wiki.txt\n"
     "  pare prune SmolLM2-135M -o smol-28.gguf --pattern layers --stay 28 --to q8_0\n"
+    "  pare prune SmolLM2-135M -o smol-2of4 --method wanda --pattern 2:4 --layout compact\n"
     "  pare prune SmolLM2-135M -o smol-2of4-q8.gguf --method sparsegpt --pattern 2:4 --to q8_0\n"
     "  pare prune SmolLM2-135M --sensitivity --method wanda --pattern unstructured,2:4,ffn --svg layers.svg\n"
     "  pare prune SmolLM2-135M -o smol-half --method wanda --max-kl 0.3 --verify-data other.txt\n"
@@ -80,7 +84,8 @@ int pare_cmd_prune(int argc, char **argv) {
         {"--svg", 0, 's', &svg, "FILE", "--sensitivity: draw the curves"},
         {"--dry-run", 0, 'f', &dry_run, NULL, "print the plan and stop"},
         {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},
-        {"--layout", 0, 's', &o.layout, "LAYOUT", "folders with --to: ct (compressed-tensors, default), pack, gptq"},
+        {"--layout", 0, 's', &o.layout, "LAYOUT",
+         "folders: ct (compressed-tensors, default), pack, gptq; compact leaves zeros out"},
         {"--max-shard-size", 0, 'b', &o.max_shard_bytes, "BYTES", "split weights into files of at most this (5GB)"},
         {"--force", 0, 'f', &o.force, NULL, "replace OUT if it exists"},
     };

@@ -104,7 +104,8 @@ PARE_API void pare_model_describe(const pare_model *m, pare_model_info *out);
 typedef struct pare_tensor_info {
     const char *name;
     const char *type;      /* storage format: "f16", "q4_k", "int4:g128" */
-    const char *assembled; /* NULL, or the layout it is assembled from: "compressed-tensors", "gptq", "awq" */
+    const char *assembled; /* NULL, or the layout it is assembled from: "compressed-tensors", "gptq", "awq",
+                              "sparse" */
     const char *file;
     int ndim;
     int64_t shape[PARE_MAX_DIMS];
@@ -139,8 +140,9 @@ typedef struct pare_job_opts {
     const char *to;     /* quantize: a mix ("q4_k_m"), a grid ("int4:g32:asym") or a float type; convert: a float type,
                            or NULL to keep what is stored */
     const char *format; /* "gguf", "folder", "safetensors"; NULL: by OUT's ending, else as MODEL */
-    const char *layout; /* folders: "ct" (compressed-tensors: int8 per channel as W8A8, the rest packed; the default),
-                           "pack" (all packed) or "gptq" */
+    const char
+        *layout; /* folders: "ct" (compressed-tensors: int8 per channel as W8A8, the rest packed; the default),
+                    "pack" (all packed), "gptq" or "compact" (zeros of linear layers are left out; pare reads it) */
     const char *const *tensor; /* "REGEX=GRID", searched in the name of either side; the first that matches decides */
     size_t n_tensor;
     const char *const *keep; /* "REGEX": not quantized */
@@ -167,6 +169,7 @@ typedef struct pare_job_row {
     bool pruned;
     double sparsity;         /* pruned: the share that was asked for */
     uint64_t zeros, elems;   /* pruned, after the run: counted in the output; of the tensor */
+    uint64_t dense_bytes;    /* compact layout: of the tensor with its zeros; else 0 */
     bool measured;           /* calibrated methods, after the run: the errors below are known */
     double weight_error;     /* squared and relative: of the weights against the original's */
     double output_error;     /* of the outputs on the calibration data, against those of the weights aimed at */
@@ -183,7 +186,10 @@ typedef struct pare_job_totals {
     double bits_per_weight;
     size_t pruned; /* tensors; their weights, and how many of those are zero in the output (after the run) */
     uint64_t pruned_weights, zeros;
-    const char *ran; /* pruning, after the run: how the output was tried */
+    const char *ran;                           /* pruning, after the run: how the output was tried */
+    uint64_t pruned_bytes, pruned_dense_bytes; /* after the run: of the pruned tensors as written; with their zeros */
+    const char *timed; /* compact layout, after the run: the pruned matrix whose product with one token was timed, */
+    double dense_s, sparse_s; /* stored densely and as written; NULL and 0 where nothing was timed */
     double work_s, check_s,
         sync_s; /* after pare_job_run: reading, computing and writing; reading back; the disk's sync */
 } pare_job_totals;
@@ -472,11 +478,12 @@ typedef struct pare_bench_opts {
 } pare_bench_opts;
 
 /* what: "roofline" (memory and arithmetic ceilings, 1 and all threads); "kernels" (every variant of the matrix product,
- * against the ceilings measured first); "calib" (the solver behind GPTQ and SparseGPT, against sgemm); "quantize" (file
- * to file, peak memory too), "decode" and "prompt" (tokens per second of the quantized model, activations rounded as
- * llama.cpp does). The last three work in a folder of their own under $TMPDIR (about 5 GB for the model of 1.1e9
- * weights that they make; removed at the end). Fails on an unknown word, for want of memory or room, on a model that
- * cannot be run, or when interrupted. */
+ * against the ceilings measured first); "sparse" (sparse weights against the same stored densely; of_ref is the gain
+ * over dense); "calib" (the solver behind GPTQ and SparseGPT, against sgemm); "quantize" (file to file, peak memory
+ * too), "decode" and "prompt" (tokens per second of the quantized model, activations rounded as llama.cpp does). The
+ * last three work in a folder of their own under $TMPDIR (about 5 GB for the model of 1.1e9 weights that they make;
+ * removed at the end). Fails on an unknown word, for want of memory or room, on a model that cannot be run, or when
+ * interrupted. */
 PARE_API pare_status pare_bench(const char *what, const pare_bench_opts *opts, pare_diag *d);
 /* The words `what` may be, NULL-terminated, each followed by one line of text. */
 PARE_API const char *const *pare_bench_names(void);
