@@ -61,9 +61,11 @@ static void axes(pare_text *t, double low, double high, int64_t steps) {
                       LEFT + WIDTH, y);
         pare_text_add(t, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.4g</text>\n", LEFT - 6, y + 4, v);
     }
-    for (int k = 0; k <= 4; k++)
+    for (int k = 0; k <= 4; k++) {
+        int64_t steps_at = 1 + (steps - 1) * k / 4;
         pare_text_add(t, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%lld</text>\n", LEFT + WIDTH * k / 4,
-                      TOP + HEIGHT + 18, (long long)(1 + (steps - 1) * k / 4));
+                      TOP + HEIGHT + 18, (long long)steps_at);
+    }
 }
 
 static char *render_svg(const pare_distill_report *r) {

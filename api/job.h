@@ -99,10 +99,10 @@ struct pare_job {
     pare_journal *journal;  /* of a calibrated method: where encoded rows are until the output is written */
     void **kept;            /* memory of encoded rows */
     size_t n_kept, cap_kept;
-    uint64_t bytes_before;          /* narrowed: of all tensors of the source */
-    bool narrowed;                  /* the output is a smaller model (api/narrow.h) */
-    bool sizes_only;                /* a plan of shapes: nothing is judged, nothing can be run */
-    const char *timed;              /* compact layout, after pruning: the matrix whose product was timed */
+    uint64_t bytes_before; /* narrowed: of all tensors of the source */
+    bool narrowed;         /* the output is a smaller model (api/narrow.h) */
+    bool sizes_only;       /* a plan of shapes: nothing is judged, nothing can be run */
+    const char *timed;     /* compact layout, after pruning: the matrix whose product was timed */
     double dense_s, sparse_s;
     char ran[128];                  /* pruning, after the run: how the output was tried */
     double work_s, check_s, sync_s; /* after run */

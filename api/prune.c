@@ -148,7 +148,8 @@ static pare_status check(const pare_job *job, const pare_job_tensor *t, pare_dia
     const char *name = t->map->src->name;
     if (t->from->sparse)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, job->src->path, name,
-                         "its zeros are left out already (%s); `pare convert MODEL -o OTHER` stores them again, then prune",
+                         "its zeros are left out already (%s); `pare convert MODEL -o OTHER` stores them again, then "
+                         "prune",
                          t->from->name);
     if (t->from->kind != PARE_QK_FLOAT)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, job->src->path, name,

@@ -22,7 +22,8 @@ typedef struct pare_lm_run {
 pare_status pare_lm_run_build(pare_weights *w, int64_t capacity, pare_lm_run *r, pare_diag *d);
 pare_status pare_lm_run_start(pare_weights *w, int64_t capacity, const pare_exec_opts *opts, pare_lm_run *r,
                               pare_diag *d);
-/* Both. capacity > 0: with a cache of that many tokens for one sequence. owns: pare_lm_run_close, also after a failure. */
+/* Both. capacity > 0: with a cache of that many tokens for one sequence. owns: pare_lm_run_close, also after a failure.
+ */
 pare_status pare_lm_run_open(pare_weights *w, int64_t capacity, const pare_exec_opts *opts, pare_lm_run *r,
                              pare_diag *d);
 void pare_lm_run_close(pare_lm_run *r);

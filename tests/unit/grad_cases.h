@@ -229,9 +229,31 @@ static pare_value gc_Attention(gc *c) {
     F(Add)                                                                                                             \
     F(Sub)                                                                                                             \
     F(Mul)                                                                                                             \
-    F(Div) F(Sqrt) F(Erf) F(Exp) F(Log) F(Sigmoid) F(Tanh) F(Relu) F(Gelu) F(Swish) F(Softmax) F(LogSoftmax)           \
-        F(ReduceMean) F(ReduceSum) F(Expand) F(Reshape) F(Transpose) F(Gather) F(Tied) F(MatMul) F(Gemm)               \
-            F(LayerNormalization) F(RMSNormalization) F(RotaryEmbedding) F(Attention)
+    F(Div)                                                                                                             \
+    F(Sqrt)                                                                                                            \
+    F(Erf)                                                                                                             \
+    F(Exp)                                                                                                             \
+    F(Log)                                                                                                             \
+    F(Sigmoid)                                                                                                         \
+    F(Tanh)                                                                                                            \
+    F(Relu)                                                                                                            \
+    F(Gelu)                                                                                                            \
+    F(Swish)                                                                                                           \
+    F(Softmax)                                                                                                         \
+    F(LogSoftmax)                                                                                                      \
+    F(ReduceMean)                                                                                                      \
+    F(ReduceSum)                                                                                                       \
+    F(Expand)                                                                                                          \
+    F(Reshape)                                                                                                         \
+    F(Transpose)                                                                                                       \
+    F(Gather)                                                                                                          \
+    F(Tied)                                                                                                            \
+    F(MatMul)                                                                                                          \
+    F(Gemm)                                                                                                            \
+    F(LayerNormalization)                                                                                              \
+    F(RMSNormalization)                                                                                                \
+    F(RotaryEmbedding)                                                                                                 \
+    F(Attention)
 typedef pare_value gc_build(gc *c);
 static const struct gc_case {
     const char *name;
