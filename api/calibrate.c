@@ -280,8 +280,9 @@ static bool order_for(const calibration *c, const pare_linear *l, size_t n, cons
     if (!c->job->method || !c->job->method->ordered) return true;
     for (size_t i = 0; i < n; i++) {
         const pare_job_tensor *t = tensor_of(c, c->run[1].m.g, l[i].weight);
-        size_t g = t ? t->to->grid->group : 0;
         if (!t) continue;
+        if (t->pruned || !t->to->grid) return true; /* patterns of zeros lie in the order of the file */
+        size_t g = t->to->grid->group;
         if (!g) g = s->n;
         if (g < least) least = g;
         if (g > most) most = g;
