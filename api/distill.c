@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 #define SAVE_SECONDS 300
-#define PASS_TOKENS  2048 /* of one pass: enough rows for products at full speed */
+#define PASS_TOKENS  2048       /* of one pass: enough rows for products at full speed */
+#define PASS_LOGITS  (24 << 20) /* of one pass: several arrays of them are alive at a time */
 
 static const char *const term_names[PARE_TERMS] = {"kl", "ce", "hidden", "cosine"};
 
@@ -100,8 +101,9 @@ static pare_status sizes(pare_distill_run *x, pare_diag *d) {
     if (!o->ctx) o->ctx = longest < 256 ? longest : 256;
     if (o->batch < 1) return pare_fail(d, PARE_ERR_USAGE, NULL, "--batch", "%lld windows", (long long)o->batch);
     if (!o->micro) {
-        o->micro =
-            PASS_TOKENS / (o->ctx > 0 ? o->ctx : 1) < o->batch ? PASS_TOKENS / (o->ctx > 0 ? o->ctx : 1) : o->batch;
+        int64_t tokens =
+            PASS_LOGITS / x->student.arch.vocab < PASS_TOKENS ? PASS_LOGITS / x->student.arch.vocab : PASS_TOKENS;
+        o->micro = o->ctx > 0 && tokens / o->ctx < o->batch ? tokens / o->ctx : o->batch;
         if (o->micro < 1) o->micro = 1;
         while (o->batch % o->micro) o->micro--;
     }

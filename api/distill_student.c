@@ -55,7 +55,12 @@ static pare_status begin(pare_distill_run *x, const pare_job_opts *jo, pare_diag
     PARE_TRY(pare_job_begin(&from, o->out, jo, &s->job, d));
     PARE_TRY(pare_arch_read(s->job->src, &s->arch, d));
     if (o->student || (!o->keep_layers && !o->layers)) return PARE_OK;
-    pare_prune_opts po = {.pattern = "layers", .stay = o->layers, .no_heal = true, .calib = o->data};
+    const int64_t windows = 16; /* whole layers are easy to tell apart */
+    pare_prune_opts po = {.pattern = "layers",
+                          .stay = o->layers,
+                          .no_heal = true,
+                          .calib = o->data,
+                          .calib_windows = windows};
     if (o->keep_layers) PARE_TRY(to_drop(s, o->keep_layers, &po.drop, d));
     if (po.drop && !po.drop[0]) return PARE_OK;
     PARE_TRY(pare_job_narrow(s->job, &po, d));
