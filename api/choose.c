@@ -84,39 +84,25 @@ static pare_status planned(void *ctx, int64_t step, double *bytes, pare_diag *d)
     return PARE_OK;
 }
 
-/* What is too large shrinks with the step: the largest step that is still too large, and one more. */
-static pare_status too_large(void *ctx, int64_t step, double *cost, pare_diag *d) {
-    PARE_TRY(planned(ctx, step, cost, d));
-    *cost = -*cost;
-    return PARE_OK;
-}
-
-static pare_status fit(pare_chooser *c, uint64_t limit, int64_t *step, pare_diag *d) {
-    pare_search_result r;
-    double bytes;
-    const pare_search s = {1, c->steps, -(double)limit - 1, 64, too_large, c};
-    PARE_TRY(pare_search_run(&s, &r, d));
-    *step = r.found ? r.x + 1 : 1;
-    if (*step > c->steps) *step = c->steps;
-    PARE_TRY(planned(c, *step, &bytes, d));
-    c->choice->bytes = (uint64_t)bytes;
-    if (bytes <= (double)limit) return PARE_OK;
-    return pare_fail(d, PARE_ERR_GATE, c->out, "--fit",
-                     "%llu bytes cannot be reached: with as few %s as can stay it has %.0f", (unsigned long long)limit,
-                     c->what, bytes);
-}
-
-/* ---- quality ---- */
-static pare_status divergence(pare_chooser *c, const char *candidate, double *kl, pare_diag *d) {
+/* ---- what is looked at ---- */
+static pare_status divergence(pare_chooser *c, const char *model, double *kl, pare_diag *d) {
     const pare_verify_opts o = {.data = c->goal->data, .ctx = c->goal->ctx, .windows = c->goal->windows};
     pare_verify_report *r = NULL;
-    PARE_TRY(pare_verify(c->model, candidate, &o, &r, d));
+    PARE_TRY(pare_verify(c->model, model, &o, &r, d));
     const pare_metric *m = pare_report_find(r, "kl_mean");
     *kl = m ? m->at[1].value : -1;
     pare_verify_close(&r);
     return m ? PARE_OK : pare_fail(d, PARE_ERR_USAGE, c->model, "--max-kl", "only language models have one");
 }
 
+static pare_status written(pare_chooser *c, const char *model, double *bytes, pare_diag *d) {
+    uint64_t n;
+    PARE_TRY(pare_output_bytes(model, &n, d));
+    *bytes = (double)n;
+    return PARE_OK;
+}
+
+/* ---- candidates ---- */
 static const char *file_ending(const char *path) { /* "" of a folder */
     static const char *const endings[] = {".gguf", ".safetensors"};
     size_t n = strlen(path);
@@ -125,9 +111,27 @@ static const char *file_ending(const char *path) { /* "" of a folder */
     return "";
 }
 
-/* Writes the model of this step, measures it, removes it. */
-static pare_status measured(void *ctx, int64_t step, double *kl, pare_diag *d) {
-    pare_chooser *c = ctx;
+/* OUT.pare-search; one that is there must be ours, since it goes with all that is in it. */
+static pare_status enter(pare_chooser *c, pare_diag *d) {
+    size_t n = strlen(c->out);
+    while (n > 1 && c->out[n - 1] == '/') n--;
+    if (!(c->scratch = pare_arena_alloc(c->arena, n + 16))) return no_memory(d);
+    snprintf(c->scratch, n + 16, "%.*s.pare-search", (int)n, c->out);
+    if (mkdir(c->scratch, 0777) == 0) return PARE_OK;
+    DIR *f = errno == EEXIST ? opendir(c->scratch) : NULL;
+    if (!f) return pare_fail_errno(d, c->scratch, "the folder for the search cannot be created");
+    bool ours = true;
+    for (struct dirent *e; (e = readdir(f));)
+        ours = ours && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strncmp(e->d_name, "candidate", 9));
+    closedir(f);
+    return ours ? PARE_OK
+                : pare_fail(d, PARE_ERR_EXISTS, c->scratch, NULL, "exists and is not of a search; move it away");
+}
+
+/* Writes the model of this step and looks at it; it goes. */
+typedef pare_status look_fn(pare_chooser *c, const char *model, double *value, pare_diag *d);
+
+static pare_status candidate(pare_chooser *c, int64_t step, look_fn *look, double *value, pare_diag *d) {
     pare_prune_opts o;
     pare_job *job = NULL;
     const char *text;
@@ -140,31 +144,55 @@ static pare_status measured(void *ctx, int64_t step, double *kl, pare_diag *d) {
     }
     if (s == PARE_OK) s = pare_job_run(job, d);
     pare_job_close(&job);
-    if (s == PARE_OK) s = divergence(c, path, kl, d);
+    if (s == PARE_OK) s = look(c, path, value, d);
     if (s == PARE_OK)
-        pare_log(PARE_LOG_INFO, "%s: KL divergence %.5f, %s", text, *kl,
-                 *kl <= c->goal->max_kl ? "within the limit" : "beyond the limit");
+        pare_log(PARE_LOG_INFO, "%s: %s %.6g", text, look == divergence ? "KL divergence" : "bytes", *value);
     if (path) pare_out_remove(path);
     pare_free(path);
+    c->choice->evaluations += s == PARE_OK;
     return s;
 }
 
-static pare_status within(pare_chooser *c, int64_t *step, pare_diag *d) {
-    size_t n = strlen(c->out);
+/* ---- to a size ---- */
+/* Of structured pruning from the plan; zeros have a size only when they are written. */
+static pare_status size_of(pare_chooser *c, int64_t step, double *bytes, pare_diag *d) {
+    return c->kind == PARE_STEP_PARTS ? planned(c, step, bytes, d) : candidate(c, step, written, bytes, d);
+}
+
+/* What is too large shrinks with the step: the largest step that is still too large, and one more. */
+static pare_status too_large(void *ctx, int64_t step, double *cost, pare_diag *d) {
+    PARE_TRY(size_of(ctx, step, cost, d));
+    *cost = -*cost;
+    return PARE_OK;
+}
+
+static pare_status fit(pare_chooser *c, uint64_t limit, int64_t *step, pare_diag *d) {
     pare_search_result r;
-    const pare_search s =
-        {1, c->steps, c->goal->max_kl, c->goal->evaluations ? c->goal->evaluations : EVALUATIONS, measured, c};
-    while (n > 1 && c->out[n - 1] == '/') n--;
-    if (!(c->scratch = pare_arena_alloc(c->arena, n + 16))) return no_memory(d);
-    snprintf(c->scratch, n + 16, "%.*s.pare-search", (int)n, c->out);
-    if (mkdir(c->scratch, 0777) != 0 && errno != EEXIST)
-        return pare_fail_errno(d, c->scratch, "the folder for the search cannot be created");
-    pare_status st = pare_search_run(&s, &r, d);
-    pare_out_remove(c->scratch);
-    PARE_TRY(st);
+    double bytes;
+    const pare_search s = {1, c->steps, -(double)limit - 1, 64, too_large, c};
+    PARE_TRY(pare_search_run(&s, &r, d));
+    *step = r.found ? r.x + 1 : 1;
+    if (*step > c->steps) *step = c->steps;
+    PARE_TRY(size_of(c, *step, &bytes, d));
+    c->choice->bytes = (uint64_t)bytes;
+    if (bytes <= (double)limit) return PARE_OK;
+    return pare_fail(d, PARE_ERR_GATE, c->out, "--fit",
+                     "%llu bytes cannot be reached: with as few %s as can stay it has %.0f", (unsigned long long)limit,
+                     c->what, bytes);
+}
+
+/* ---- to a quality ---- */
+static pare_status loss(void *ctx, int64_t step, double *kl, pare_diag *d) {
+    return candidate(ctx, step, divergence, kl, d);
+}
+
+static pare_status within(pare_chooser *c, int64_t *step, pare_diag *d) {
+    pare_search_result r;
+    const pare_search s = {1,    c->steps, c->goal->max_kl, c->goal->evaluations ? c->goal->evaluations : EVALUATIONS,
+                           loss, c};
+    PARE_TRY(pare_search_run(&s, &r, d));
     *step = r.x;
     c->choice->kl = r.cost;
-    c->choice->evaluations = r.evaluations;
     if (r.found) return PARE_OK;
     return pare_fail(d, PARE_ERR_GATE, c->model, "--max-kl",
                      "%g cannot be reached: the least that was tried, step %lld of %lld, costs %g", c->goal->max_kl,
@@ -203,7 +231,10 @@ static pare_status choose(pare_chooser *c, pare_diag *d) {
     uint64_t limit = c->goal->fit_bytes ? c->goal->fit_bytes : (uint64_t)(c->goal->fit_share * (double)whole);
     c->choice->most_bytes = limit;
     c->choice->kl = -1;
-    PARE_TRY(limit ? fit(c, limit, &step, d) : within(c, &step, d));
+    PARE_TRY(enter(c, d));
+    pare_status s = limit ? fit(c, limit, &step, d) : within(c, &step, d);
+    pare_out_remove(c->scratch);
+    PARE_TRY(s);
     if (!(share = pare_arena_alloc(c->arena, (c->n_layers + 1) * sizeof *share))) return no_memory(d);
     PARE_TRY(pare_chooser_options(c, step, &c->choice->opts, &c->choice->text, share, d));
     c->choice->n_layers = c->n_layers, c->choice->share = share;

@@ -87,11 +87,12 @@ pare_status pare_chooser_steps(pare_chooser *c, pare_diag *d) {
     pare_sensitivity *s = NULL;
     pare_pattern_spec spec;
     if (c->o->pattern && pare_narrow_claims(c->o->pattern)) return c->kind = PARE_STEP_PARTS, parts(c, d);
-    if (c->goal->fit_bytes || c->goal->fit_share > 0)
+    bool compact = c->o->layout && strcasecmp(c->o->layout, "compact") == 0;
+    if ((c->goal->fit_bytes || c->goal->fit_share > 0) && !compact)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--fit",
-                         "zeros are stored like other weights, so no number of them makes the file smaller; ffn, "
-                         "heads, "
-                         "hidden and layers do, and so does --to");
+                         "zeros are stored like other weights, so no number of them makes the file smaller; --layout "
+                         "compact leaves them out, and ffn, heads, hidden and layers make the model itself smaller");
+    c->what = "weights";
     PARE_TRY(pare_pattern_parse(c->o->pattern ? c->o->pattern : "unstructured", &spec, d));
     c->kind = spec.ratio >= 0 ? PARE_STEP_LAYERS : PARE_STEP_SHARE;
     PARE_TRY(pare_prune_sensitivity(c->model, c->o, NULL, &s, d));

@@ -78,6 +78,11 @@ check("no more goes than it takes", json.load(open(f"{out}/fit.json"))["choice"]
 r = run("prune", src, "-o", f"{out}/p", "--fit", "75%", "--pattern", "layers", *calib, "--json", f"{out}/fit.json")
 check("a share of the model's size", r.returncode == 0 and size(f"{out}/p") <= json.load(open(f"{out}/fit.json"))["choice"]["fit_bytes"], r.stderr[-200:])
 
+r = run("prune", src, "-o", f"{out}/c", "--fit", "900KB", "--method", "magnitude", "--layout", "compact", "--json", f"{out}/fit.json", "--verify-windows", 4)
+j = json.load(open(f"{out}/fit.json"))
+step = int(j["choice"]["text"].split()[0])
+check(f"--fit 900KB in the compact layout: {j['choice']['text']}", r.returncode == 0 and size(f"{out}/c") <= 900000 and 10 < step < 80, size(f"{out}/c"))
+
 # ---- quality ----
 for name, limit, a in (("u", 0.3, ["--method", "wanda", *calib]), ("n", 0.9, ["--method", "magnitude", "--pattern", "2:4"]), ("w", 0.4, ["--pattern", "ffn", *calib])):
     r = run("prune", src, "-o", f"{out}/{name}", "--max-kl", limit, *a, "--verify-windows", 8, "--json", f"{out}/q.json")
@@ -103,6 +108,9 @@ def refused(what, status, says, *a):
 x = ["-o", f"{out}/x"]
 refused("a quality that cannot be", 1, "cannot be reached", *x, "--pattern", "ffn", "--max-kl", 1e-9, *calib)
 refused("a size that cannot be", 1, "cannot be reached", *x, "--pattern", "ffn", "--fit", "100KB", *calib)
+os.makedirs(f"{out}/x.pare-search"), open(f"{out}/x.pare-search/mine", "w").write("mine")
+refused("a folder of somebody's at the place of the search", 2, "not of a search", *x, "--pattern", "ffn", "--max-kl", 0.5, *calib)
+check("it is left alone", os.path.exists(f"{out}/x.pare-search/mine"))
 refused("zeros to fit", 2, "zeros are stored", *x, "--method", "wanda", "--fit", "500KB", *calib)
 refused("an amount beside a goal", 2, "--sparsity", *x, "--method", "wanda", "--sparsity", 0.5, "--max-kl", 0.1, *calib)
 refused("a size that is none", 2, "--fit", *x, "--pattern", "ffn", "--fit", "small")
