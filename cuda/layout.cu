@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Packing of weights for the device (cuda/layout.cuh): stored blocks are taken apart chunk by chunk. */
-#include "cuda/layout.cuh"
+#include "cuda/sparse.cuh"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +34,7 @@ static const shape *shape_of(const pare_qtype *qt) {
 
 pare_cuda_format pare_cuda_format_of(const pare_qtype *qt) {
     const shape *s = shape_of(qt);
+    if (pare_cuda_sparse_has(qt)) return PARE_CF_2OF4;
     return s ? s->format : PARE_CF_NONE;
 }
 
@@ -43,6 +44,7 @@ pare_cuda_weight pare_cuda_weight_view(const pare_tensor *w) {
     const shape *s = shape_of(w->type);
     const pare_int_format *f = w->type->int_format;
     pare_cuda_weight v = {};
+    if (!s) return pare_cuda_sparse_view(w);
     v.n = (int)pare_cuda_rows(w), v.k = (int)pare_cuda_cols(w), v.slabs = (v.k + PARE_CUDA_SLAB - 1) / PARE_CUDA_SLAB;
     v.low_row = (uint32_t)v.slabs * 8 * s->low, v.high_row = (uint32_t)v.slabs * 8 * s->high;
     v.scale_row = (uint32_t)round_up((size_t)v.slabs * s->slab_scales, 16);
@@ -62,6 +64,7 @@ pare_cuda_weight pare_cuda_weight_view(const pare_tensor *w) {
 }
 
 size_t pare_cuda_weight_bytes(const pare_tensor *w) {
+    if (pare_cuda_sparse_has(w->type)) return pare_cuda_sparse_bytes(w);
     if (!shape_of(w->type)) return pare_cuda_host->tensor_bytes(w);
     pare_cuda_weight v = pare_cuda_weight_view(w);
     return (size_t)(v.scales - (const uint8_t *)w->data) + round_up((size_t)v.n * v.scale_row, 256);
@@ -236,6 +239,9 @@ pare_status pare_cuda_weight_upload(pare_cuda *dev, void *dst, const pare_tensor
         if (!buffer) return pare_cuda_host->fail(d, PARE_ERR_NOMEM, NULL, "cuda", "not enough memory to pack weights");
         done = upload_planes(dev, &j, &to, buffer, piece, fault && strtoull(fault, NULL, 10) == dev->weights);
         pare_cuda_host->release(buffer);
+        dev->weights++;
+    } else if (bytes && pare_cuda_sparse_has(w->type)) {
+        done = pare_cuda_sparse_upload(dev, dst, w);
         dev->weights++;
     } else if (bytes) {
         done = rt_upload(&dev->rt, dst, w->data, bytes);

@@ -48,7 +48,8 @@ typedef enum pare_cuda_format {
     PARE_CF_Q6_K,
     PARE_CF_IQ4_XS,
     PARE_CF_INT4, /* grouped or per row, any scale type */
-    PARE_CF_INT8
+    PARE_CF_INT8,
+    PARE_CF_2OF4 /* sparse: cuda/sparse.cuh; its own kernels only */
 } pare_cuda_format;
 
 /* A weight as kernels get it (by value). */

@@ -116,7 +116,9 @@ __global__ void __launch_bounds__(THREADS) any_kernel(pare_cuda_weight w, any_x 
 
 static bool int8_rule(const pare_cuda_mm *p) { return p->rule >= PARE_CR_Q8_0; }
 
-static bool can(const pare_cuda *dev, const pare_cuda_mm *p) { return p->format != PARE_CF_NONE; }
+static bool can(const pare_cuda *dev, const pare_cuda_mm *p) {
+    return p->format != PARE_CF_NONE && p->format != PARE_CF_2OF4;
+}
 static size_t workspace(const pare_cuda *dev, const pare_cuda_mm *p) {
     return int8_rule(p) ? pare_cuda_act8_bytes(p->m, p->k) : 0;
 }

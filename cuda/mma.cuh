@@ -9,8 +9,15 @@
  *   m16n8k16, int8             a[0], a[1] and b of the k < 16 half
  *   c                          c[0] row g, column 2t   c[1] column 2t+1   c[2], c[3] row g+8
  *
+ * Sparse rows (mma.sp, sm_80 on): a holds two of every four columns, as above; indexes, four bits per four columns,
+ * first | second << 2, ascending, columns upward from the low bits: m16n8k32, 16-bit floats    a as m16n8k16; b[i]
+ * column g, k 8i + 2t, 2t+1; indexes: t 0 has columns 0..15, t 1 columns 16..31, of row g in the low half of the word
+ * and of row g+8 in the high half m16n8k64, int8             a as m16n8k32; b[i] column g, k 16i + 4t .. 4t+3; indexes:
+ * t 0 row g and t 1 row g+8 of columns 0..31, t 2 and t 3 the same of columns 32..63
+ *
  * equal: int8 exactly; floats: products exact, sums in f32 in an order of the machine's own.
- * spec: PTX ISA, "Matrix Fragments for mma.m16n8k16 / mma.m16n8k32". */
+ * spec: PTX ISA, "Matrix Fragments for mma.m16n8k16 / mma.m16n8k32", "... for sparse mma.m16n8k32 / m16n8k64"; the
+ * order of indexes is also that of CUTLASS's reorder_meta. */
 #ifndef PARE_CUDA_MMA_CUH
 #define PARE_CUDA_MMA_CUH
 
@@ -44,6 +51,48 @@ static inline void emu_mma(S *c, const uint32_t *a, const uint32_t *b) {
             }
     });
     for (int i = 0; i < 4; i++) c[i] = out[i];
+}
+/* The same with a sparse a[4]; where: the lane that has the indexes of (row, group of four columns), and their shift.
+ */
+template <class S, S (*value)(uint32_t reg, int i), int PER, void (*where)(int row, int group, int *lane, int *shift)>
+static inline void emu_mma_sp(S *c, const uint32_t *a, const uint32_t *b, uint32_t places) {
+    struct give {
+        const uint32_t *a, *b;
+        const S *c;
+        uint32_t places;
+    } in = {a, b, c, places};
+    S out[4];
+    emu_collect(32, 0xffffffffu, "mma.sp", &in, out, [](emu_lanes *l) {
+        const int K = 16 * PER;
+        S wa[16][K / 2], wb[8][K];
+        int from[16][K / 2]; /* the column of a stored value */
+        for (int row = 0; row < 16; row++)
+            for (int i = 0; i < K / 2; i++) {
+                int lane, shift, t = i / PER % 4, high = i / (4 * PER);
+                where(row, i / 2, &lane, &shift);
+                int two = (int)(((const give *)l->in[row % 8 * 4 + lane])->places >> shift & 15);
+                if ((two & 3) >= two >> 2) emu_fail("mma.sp: indexes %d and %d in row %d", two & 3, two >> 2, row);
+                from[row][i] = i / 2 * 4 + (i % 2 ? two >> 2 : two & 3);
+                wa[row][i] = value(((const give *)l->in[row % 8 * 4 + t])->a[row / 8 + 2 * high], i % PER);
+            }
+        for (int col = 0; col < 8; col++)
+            for (int k = 0; k < K; k++)
+                wb[col][k] = value(((const give *)l->in[col * 4 + k / PER % 4])->b[k / (4 * PER)], k % PER);
+        for (int lane = 0; lane < 32; lane++)
+            for (int i = 0; i < 4; i++) {
+                int row = lane / 4 + i / 2 * 8, col = 2 * (lane % 4) + i % 2;
+                S sum = ((const give *)l->in[lane])->c[i];
+                for (int k = 0; k < K / 2; k++) sum += wa[row][k] * wb[col][from[row][k]];
+                ((S *)l->out[lane])[i] = sum;
+            }
+    });
+    for (int i = 0; i < 4; i++) c[i] = out[i];
+}
+static inline void emu_sp_half(int row, int group, int *lane, int *shift) {
+    *lane = group / 4, *shift = row / 8 * 16 + group % 4 * 4;
+}
+static inline void emu_sp_byte(int row, int group, int *lane, int *shift) {
+    *lane = group / 8 * 2 + row / 8, *shift = group % 8 * 4;
 }
 static inline float emu_half_value(uint32_t r, int i) { return pare_h2f((uint16_t)(r >> 16 * i)); }
 static inline float emu_bf16_value(uint32_t r, int i) { return pare_bf2f((uint16_t)(r >> 16 * i)); }
@@ -142,5 +191,44 @@ __device__ __forceinline__ void pare_mma_s8_k16(int32_t (&c)[4], uint32_t a0, ui
         : "r"(a1), "r"(b));
 #endif
 }
+
+/* Sparse rows. Need sm_80: callers ask the device first. */
+#if !defined(PARE_EMU) && __CUDA_ARCH__ >= 800
+#define PARE_MMA_SP(shape, reg)                                                                                        \
+    asm("mma.sp::ordered_metadata.sync.aligned." shape                                                                 \
+        " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9,%10,%11}, {%0,%1,%2,%3}, %12, 0x0;"                                     \
+        : "+" reg(c[0]), "+" reg(c[1]), "+" reg(c[2]), "+" reg(c[3])                                                   \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]), "r"(places))
+#else
+#define PARE_MMA_SP(shape, reg) __trap()
+#endif
+
+__device__ __forceinline__ void pare_mma_sp_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[4],
+                                                uint32_t places) {
+#ifdef PARE_EMU
+    emu_mma_sp<float, emu_half_value, 2, emu_sp_half>(c, a, b, places);
+#else
+    PARE_MMA_SP("m16n8k32.row.col.f32.f16.f16.f32", "f");
+#endif
+}
+
+__device__ __forceinline__ void pare_mma_sp_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[4],
+                                                 uint32_t places) {
+#ifdef PARE_EMU
+    emu_mma_sp<float, emu_bf16_value, 2, emu_sp_half>(c, a, b, places);
+#else
+    PARE_MMA_SP("m16n8k32.row.col.f32.bf16.bf16.f32", "f");
+#endif
+}
+
+__device__ __forceinline__ void pare_mma_sp_s8(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[4],
+                                               uint32_t places) {
+#ifdef PARE_EMU
+    emu_mma_sp<int32_t, emu_s8_value, 4, emu_sp_byte>(c, a, b, places);
+#else
+    PARE_MMA_SP("m16n8k64.row.col.s32.s8.s8.s32", "r");
+#endif
+}
+#undef PARE_MMA_SP
 
 #endif

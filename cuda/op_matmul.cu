@@ -2,6 +2,7 @@
  *
  * MatMul (numpy's rules, batched and broadcast) and Gemm. A right operand stored as N rows of K columns goes to the
  * first kernel of cuda/matmul.def that can do it, f32 matrices to cuda/dense.cuh. */
+#include "core/sparse.h"
 #include "cuda/dense.cuh"
 #include "cuda/dev.cuh"
 #include "cuda/matmul.cuh"
@@ -12,6 +13,7 @@
 #define THREADS 256
 
 pare_cuda_rule pare_cuda_rule_for(const pare_qtype *weight, pare_act_round act) {
+    if (weight->sparse) weight = weight->sparse->dense;
     pare_cuda_type t = pare_cuda_type_of(weight);
     pare_cuda_rule own = t == PARE_CT_F16 ? PARE_CR_F16 : t == PARE_CT_BF16 ? PARE_CR_BF16 : PARE_CR_NONE;
     if (act == PARE_ACT_NONE) return PARE_CR_NONE;
@@ -46,6 +48,7 @@ const pare_cuda_mm_kernel *pare_cuda_mm_choose(const pare_cuda *dev, const pare_
 static pare_cuda_mm product_of(const pare_op_call *c, const pare_tensor *b, int64_t m) {
     pare_cuda_mm p = {};
     p.format = pare_cuda_format_of(b->type), p.plain = pare_cuda_type_of(b->type);
+    if (p.format == PARE_CF_2OF4) p.plain = pare_cuda_type_of(b->type->sparse->dense); /* OTHER: 8 bits */
     if (p.format != PARE_CF_NONE) p.w = pare_cuda_weight_view(b);
     p.plain_w = b->data;
     p.m = m, p.n = pare_cuda_rows(b), p.k = pare_cuda_cols(b);

@@ -183,7 +183,9 @@ static const int64_t sizes_k256[] = {256, 512, 768};
 
 static int64_t a_k(pc_run *r, const pare_qtype *qt) {
     if (qt->block_elems == 256) return pc_pick(r, sizes_k256, COUNT(sizes_k256));
-    if (qt->block_elems <= 1 && pare_rng_below(&r->rng, 3) == 0) return 1 + (int64_t)pare_rng_below(&r->rng, 400);
+    if (qt->sparse && !qt->int_format) return 4 * (1 + (int64_t)pare_rng_below(&r->rng, 100));
+    if (!qt->sparse && qt->block_elems <= 1 && pare_rng_below(&r->rng, 3) == 0)
+        return 1 + (int64_t)pare_rng_below(&r->rng, 400);
     for (;;) {
         int64_t k = pc_pick(r, sizes_k, COUNT(sizes_k));
         if (pare_qtype_fits(qt, (size_t)k)) return k;
@@ -231,6 +233,7 @@ static void walk(pc_run *r, const pare_qtype *qt, pare_act_round act, const char
         q.fill = (pc_fill)(pare_rng_below(&r->rng, PC_INTEGERS));
         /* hundreds of equal terms of one sign are rounded the same way each time: no sum in f32 keeps the bound */
         if (q.x == EQUAL && q.fill == PC_EXTREME) q.fill = PC_RANDOM;
+        if (q.x == NAN_ROW && qt->sparse) q.x = OUTLIERS; /* a NaN shows only where it meets a stored weight */
         if (!choose_m(r, &q)) continue;
         smaller(r, &q);
         one(r, &q);
@@ -239,7 +242,7 @@ static void walk(pc_run *r, const pare_qtype *qt, pare_act_round act, const char
 
 /* Codes of any size, scales of 1. */
 static void exact(pc_run *r, const pare_qtype *qt, pare_act_round act, const char *kernel, int count) {
-    bool integers = qt->kind == PARE_QK_BLOCK || qt->kind == PARE_QK_GROUP;
+    bool integers = qt->kind == PARE_QK_BLOCK || qt->int_format;
     if (!integers || strcmp(qt->name, "q8_k") == 0) return;
     for (int i = 0; i < count; i++) {
         problem q = {.qt = qt, .act = act, .kernel = kernel, .x = INTEGER, .fill = PC_INTEGERS};
@@ -288,7 +291,8 @@ static void through(pc_run *r, const char *kernel) {
             pair p = {q.qt, q.act};
             if (asked_for(r, &p) && choose_m(r, &q)) pairs[n++] = p;
         }
-    if (!n && !r->list) printf("matrix kernel %s takes no product on this device\n", kernel);
+    bool elsewhere = strncmp(kernel, "sparse", 6) == 0; /* its formats are not in the registry: sparse() below */
+    if (!n && !r->list && !elsewhere) printf("matrix kernel %s takes no product on this device\n", kernel);
     size_t count = r->full || n < PAIRS ? n : PAIRS;
     for (size_t i = 0; i < count; i++) {
         size_t k = i + pare_rng_below(&r->rng, n - i); /* any order: all of them, or as many */
@@ -326,6 +330,24 @@ static void walkers(pc_run *r) {
     }
 }
 
+/* Two of four, which the registry does not list: the kernels made for it, and the backend's own choice. */
+static void sparse(pc_run *r) {
+    static const char *const types[] = {"f16:2of4",      "bf16:2of4",          "int8:2of4",         "int8:f32:2of4",
+                                        "int8:g32:2of4", "int8:g64:bf16:2of4", "int8:g128:f32:2of4"};
+    static const char *const with[] = {NULL, "sparse", "sparse_rows"};
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (int k = 0; k < 3; k++)
+            for (int a = 0; a < PARE_ACT_COUNT; a++) {
+                pair p = {pare_qtype_by_name(types[t]), (pare_act_round)a};
+                problem q = {.qt = p.qt, .act = p.act, .kernel = with[k], .n = 16, .k = 256};
+                if (r->only_kernel && (!with[k] || strcmp(r->only_kernel, with[k]) != 0)) continue;
+                if (!asked_for(r, &p) || !choose_m(r, &q) || !possible(r, &q)) continue;
+                walk(r, p.qt, p.act, with[k], r->full ? COUNT(sizes_m) : 2);
+                if (is_int8(p.act)) exact(r, p.qt, p.act, with[k], r->full ? COUNT(sizes_m) : 1);
+                if (k && a == 0) deep(r, p.qt, p.act, with[k]);
+            }
+}
+
 void pc_cases_products(pc_run *r) {
     int per = r->full ? 2 * COUNT(sizes_m) : 1;
     bool matmul = pc_wants(r, PARE_OP_MatMul);
@@ -344,4 +366,5 @@ void pc_cases_products(pc_run *r) {
     for (size_t k = 0; matmul && k < sizeof kernels / sizeof *kernels; k++)
         if (!r->only_kernel || strcmp(r->only_kernel, kernel_name(k)) == 0) through(r, kernel_name(k));
     if (matmul) walkers(r);
+    if (matmul) sparse(r);
 }

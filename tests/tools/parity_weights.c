@@ -76,10 +76,33 @@ static bool fill_floats(pare_rng *rng, const pare_qtype *qt, uint8_t *p, int64_t
     return plain || fill == PC_RANDOM;
 }
 
+/* Two of four: any two columns, any codes, scales apart. */
+static bool fill_two(pare_rng *rng, const pare_qtype *qt, uint8_t *p, int64_t n, int64_t k, pc_fill fill) {
+    static const uint8_t twos[] = {0x4, 0x8, 0xC, 0x9, 0xD, 0xE}, extremes[] = {0x00, 0xFF, 0x80, 0x7F};
+    pare_sparse_row at = pare_sparse_row_of(qt, (size_t)k);
+    const pare_qtype *d = qt->sparse->dense;
+    if (fill == PC_ENCODED) return false;
+    for (int64_t r = 0; r < n; r++, p += at.bytes) {
+        memset(p + at.place_at, 0, at.place_bytes);
+        for (int64_t c = 0; c < k; c += 4)
+            p[at.place_at + (size_t)c / 8] |= (uint8_t)(twos[pare_rng_below(rng, 6)] << (c & 4));
+        if (!d->int_format) {
+            if (!fill_floats(rng, d, p + at.values_at, k / 2, fill)) return false;
+            continue;
+        }
+        const pare_qtype *st = d->int_format->scale_type;
+        for (size_t g = 0; g < at.groups; g++) put(p + g * st->block_bytes, st, scale_for(rng, fill));
+        for (int64_t i = 0; i < k / 2; i++)
+            p[at.values_at + (size_t)i] = fill == PC_EXTREME ? extremes[r % 4] : (uint8_t)pare_rng_u64(rng);
+    }
+    return true;
+}
+
 bool pc_fill_rows(pare_rng *rng, const pare_qtype *qt, void *rows, int64_t n, int64_t k, pc_fill fill) {
     static const uint8_t extremes[] = {0x00, 0xFF, 0x80, 0x7F};
     uint8_t *p = rows;
     size_t bytes = pare_row_bytes(qt, (size_t)k), block = qt->block_bytes ? qt->block_bytes : bytes;
+    if (qt->sparse) return fill_two(rng, qt, p, n, k, fill);
     if (qt->kind == PARE_QK_FLOAT) return fill_floats(rng, qt, p, n * k, fill);
     if (fill == PC_ENCODED) return encode_rows(rng, qt, p, n, k);
     for (int64_t r = 0; r < n; r++)
