@@ -61,6 +61,46 @@ INLINE __m512i next_codes(walk *w, uint64_t m, const int bits, const bool all) {
     return _mm512_mask_expand_epi8(_mm512_set1_epi8(bits == 8 ? -128 : 8), m, v);
 }
 
+/* Masks of words from those of four runs of 16 bytes. */
+static const uint16_t words_of[16] = {0x0000, 0x000F, 0x00F0, 0x00FF, 0x0F00, 0x0F0F, 0x0FF0, 0x0FFF,
+                                      0xF000, 0xF00F, 0xF0F0, 0xF0FF, 0xFF00, 0xFF0F, 0xFFF0, 0xFFFF};
+
+/* Eight times the next 64 columns of bytes, met by their activations. near: the row's end may be nearer than loads
+ * reach. */
+INLINE const uint8_t *products(const uint8_t *p, const uint8_t *end, const uint8_t *mask, const int8_t *x,
+                               const int run, const bool near, __m512i part[8]) {
+    const __m512i flip = _mm512_set1_epi8(-128);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 8; i++) {
+        __m512i v = near ? load(p, p < end ? (size_t)(end - p) : 0) : _mm512_loadu_si512(p);
+        v = _mm512_xor_si512(v, flip);
+        if (run == 1) {
+            uint64_t m = mask64(mask, 64 * i, 1);
+            v = _mm512_mask_expand_epi8(flip, m, v), p += (size_t)__builtin_popcountll(m);
+        } else if (run == 4) {
+            uint16_t m;
+            memcpy(&m, mask + 2 * i, 2);
+            v = _mm512_mask_expand_epi32(flip, m, v), p += 4 * (size_t)__builtin_popcount(m);
+        } else {
+            uint16_t m = words_of[mask[i / 2] >> i % 2 * 4 & 15];
+            v = _mm512_mask_expand_epi32(flip, m, v), p += 4 * (size_t)__builtin_popcount(m);
+        }
+        part[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), v, _mm512_loadu_si512(x + 64 * i));
+    }
+    return p;
+}
+
+/* The same for nibbles, and where fewer than 512 columns are left. */
+INLINE void products_few(walk *w, const uint8_t *mask, size_t c, size_t n, const int8_t *x, const int bits,
+                         const int run, __m512i part[8]) {
+    for (size_t i = 0; i < 8; i++) {
+        size_t at = c + 64 * i;
+        uint64_t m = at + 64 <= n ? mask64(mask, at, run) : at < n ? mask_few(mask, at, n, run) : 0;
+        part[i] =
+            _mm512_dpbusd_epi32(_mm512_setzero_si512(), next_codes(w, m, bits, false), _mm512_loadu_si512(x + 64 * i));
+    }
+}
+
 INLINE __m512i sum_parts(const __m512i *v) {
     __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
     __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
@@ -102,22 +142,14 @@ INLINE float row_of(const pare_i8_source *s, const uint8_t *row, const pare_i8_a
     size_t n = v->n;
     for (size_t c = 0; c < n; c += STEP) {
         __m512i part[8];
-        bool whole = n - c >= STEP && (bits == 4 || w.at + STEP <= w.bytes);
-        if (whole) {
-            const char *next = (const char *)w.values + w.at * bits / 8 + AHEAD;
-            for (int i = 0; i < STEP * bits / 8; i += 128) _mm_prefetch(next + i / 2, _MM_HINT_T0);
-#pragma GCC unroll 8
-            for (size_t i = 0; i < 8; i++) {
-                __m512i q = next_codes(&w, mask64(mask, c + 64 * i, run), bits, true);
-                part[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, _mm512_loadu_si512(x->codes + c + 64 * i));
-            }
-        } else
-            for (size_t i = 0; i < 8; i++) {
-                size_t at = c + 64 * i;
-                uint64_t m = at + 64 <= n ? mask64(mask, at, run) : at < n ? mask_few(mask, at, n, run) : 0;
-                __m512i q = next_codes(&w, m, bits, false);
-                part[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, _mm512_loadu_si512(x->codes + at));
-            }
+        const uint8_t *p = w.values + w.at, *end = w.values + w.bytes;
+        if (bits == 8 && n - c >= STEP) {
+            const uint8_t *places = mask + c / (size_t)run / 8;
+            for (size_t i = 0; i < STEP / 2; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+            p = w.at + STEP <= w.bytes ? products(p, end, places, x->codes + c, run, false, part)
+                                       : products(p, end, places, x->codes + c, run, true, part);
+            w.at = (size_t)(p - w.values);
+        } else products_few(&w, mask, c, n, x->codes + c, bits, run, part);
         __m512i sum = sums16(part);
         sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(offset, _mm512_loadu_si512(x->sum32 + c / 32)));
         __m512 scale = _mm512_mul_ps(scales(s, row, c / 32, (n - c) / 32), _mm512_loadu_ps(x->scale32 + c / 32));
