@@ -24,7 +24,8 @@ pare_gemv_plan pare_gemv_plan_for(const pare_cuda *dev, const pare_cuda_mm *p, i
 static bool can(const pare_cuda *dev, const pare_cuda_mm *p) {
     bool int8 = p->rule >= PARE_CR_Q8_0;
     size_t slab = int8 ? 256 + 8 * 4 * (3 + 2) : 1024 + 8 * 4 * (3 + 8);
-    return p->m <= 2 && p->format != PARE_CF_NONE && p->format != PARE_CF_2OF4 && (size_t)p->w.slabs * slab <= dev->rt.shared_max - 1024;
+    return p->m <= 2 && p->format != PARE_CF_NONE && p->format != PARE_CF_2OF4 &&
+           (size_t)p->w.slabs * slab <= dev->rt.shared_max - 1024;
 }
 static size_t workspace(const pare_cuda *dev, const pare_cuda_mm *p) { return 0; }
 static void run(pare_cuda *dev, const pare_cuda_mm *p) {
