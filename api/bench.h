@@ -4,6 +4,8 @@
 #ifndef PARE_API_BENCH_H
 #define PARE_API_BENCH_H
 
+#include "core/op.h"
+#include "core/tensor.h"
 #include "pare/pare.h"
 
 typedef struct pare_bench_run {
@@ -18,6 +20,17 @@ void pare_bench_emit(const pare_bench_run *r, const pare_bench_row *row);
 
 /* Fills the ceilings without emitting lines, if they are not known yet. */
 pare_status pare_bench_ceilings(pare_bench_run *r, pare_diag *d);
+
+/* One product of stored weights, as a pare_bench_body: y = x w^T, shapes as pare_matmul_stored (cpu/matmul.h). */
+typedef struct pare_bench_product {
+    pare_tensor w;
+    const float *x;
+    float *y;
+    int64_t m;
+    pare_act_round act;
+    void *workspace;
+} pare_bench_product;
+void pare_bench_run_product(void *ctx);
 
 /* ---- files that benchmarks make: api/bench_model.c ---- */
 typedef struct pare_bench_dir {

@@ -48,17 +48,8 @@ static const struct {
     const char *name;
 } levels[] = {{0, "scalar"}, {1, "AVX2"}, {3, "AVX-512"}, {39, "VNNI"}, {47, "BF16"}, {63, "AMX"}};
 
-typedef struct product {
-    pare_tensor w;
-    const float *x;
-    float *y;
-    int64_t m;
-    pare_act_round act;
-    void *workspace;
-} product;
-
-static void run_product(void *ctx) {
-    product *p = ctx;
+void pare_bench_run_product(void *ctx) {
+    pare_bench_product *p = ctx;
     pare_matmul_stored(&p->w, p->x, p->y, p->m, p->act, p->workspace);
 }
 
@@ -70,14 +61,14 @@ static void fill_weights(uint8_t *w, size_t row_bytes, size_t bytes, pare_rng *r
 }
 
 /* One line per level that has kernels of its own; slow levels get a smaller product of the same kind. */
-static void one_shape(pare_bench_run *r, product *p, int64_t n, uint32_t have) {
+static void one_shape(pare_bench_run *r, pare_bench_product *p, int64_t n, uint32_t have) {
     double ref = 0, last = 0;
     for (size_t l = 0; l < sizeof levels / sizeof *levels && !pare_is_interrupted(); l++) {
         if ((levels[l].mask & ~PARE_CPU_VBMI2 & ~have) != 0) break; /* VBMI2 goes with VNNI where there is any */
         pare_cpu_limit(levels[l].mask);
         p->w.shape[0] = l == 0 ? (n + 15) / 16 : n;
         p->m = l == 0 && p->m > 1 ? p->m / 8 : p->m;
-        double s = pare_bench_time(r, run_product, p), rows = (double)p->w.shape[0];
+        double s = pare_bench_time(r, pare_bench_run_product, p), rows = (double)p->w.shape[0];
         double bytes = rows * (double)pare_row_bytes(p->w.type, K), ops = 2.0 * rows * K * (double)p->m;
         bool memory = p->m == 1, floats = p->act == PARE_ACT_NONE;
         double limit = memory ? r->read_gbs[1] : floats ? r->fma_gfs[1] : r->dot8_gops[1];
@@ -112,7 +103,7 @@ static void one_shape(pare_bench_run *r, product *p, int64_t n, uint32_t have) {
 static pare_status one_format(pare_bench_run *r, const pare_qtype *qt, pare_act_round act, pare_diag *d) {
     size_t rb = pare_row_bytes(qt, K), n = r->opts.memory_bytes / rb / 64 * 64, bytes = n * rb;
     int64_t shape[2] = {(int64_t)n, K}, m = 512, n_out = (int64_t)n > m * N_PROMPT ? (int64_t)n : m * N_PROMPT;
-    product p = {.w = pare_tensor_make(qt, 2, shape, NULL), .m = m, .act = act};
+    pare_bench_product p = {.w = pare_tensor_make(qt, 2, shape, NULL), .m = m, .act = act};
     p.w.transposed = true;
     uint8_t *w = pare_malloc_aligned(bytes + 64);
     float *x = pare_malloc_aligned((size_t)(m * K) * sizeof *x);

@@ -44,20 +44,6 @@ static const struct {
     const char *name;
 } levels[] = {{PARE_CPU_AVX2, "AVX2"}, {PARE_CPU_AVX2 | PARE_CPU_AVX512, "AVX-512"}, {UINT32_MAX, "best"}};
 
-typedef struct product {
-    pare_tensor w;
-    const float *x;
-    float *y;
-    int64_t m;
-    pare_act_round act;
-    void *workspace;
-} product;
-
-static void run_product(void *ctx) {
-    product *p = ctx;
-    pare_matmul_stored(&p->w, p->x, p->y, p->m, p->act, p->workspace);
-}
-
 /* One row: random, pruned evenly to what the format holds, in both formats. */
 static void make_row(const pare_qtype *qt, pare_rng *rng, uint8_t *sparse, uint8_t *dense) {
     const pare_sparse_format *f = qt->sparse;
@@ -85,16 +71,16 @@ static void make_row(const pare_qtype *qt, pare_rng *rng, uint8_t *sparse, uint8
     pare_sparse_join(qt, K, scales, places, values, bytes, sparse);
 }
 
-static void one_shape(pare_bench_run *r, product *sparse, product *dense, int64_t m, int64_t n) {
+static void one_shape(pare_bench_run *r, pare_bench_product *sparse, pare_bench_product *dense, int64_t m, int64_t n) {
     double floor = (double)pare_row_bytes(dense->w.type, K) / (double)pare_row_bytes(sparse->w.type, K);
     for (size_t l = 0; l < sizeof levels / sizeof *levels && !pare_is_interrupted(); l++) {
         double best[2] = {1e30, 1e30};
-        product *both[2] = {sparse, dense};
+        pare_bench_product *both[2] = {sparse, dense};
         pare_cpu_limit(levels[l].mask);
         for (int i = 0; i < 2 * ROUNDS; i++) {
-            product *p = both[i % 2];
+            pare_bench_product *p = both[i % 2];
             p->m = m, p->w.shape[0] = n;
-            double s = pare_bench_time(r, run_product, p);
+            double s = pare_bench_time(r, pare_bench_run_product, p);
             best[i % 2] = s < best[i % 2] ? s : best[i % 2];
         }
         char shape[64], variant[48];
@@ -128,8 +114,8 @@ static pare_status one_format(pare_bench_run *r, const pare_qtype *qt, pare_act_
     const pare_qtype *dense = qt->sparse->dense;
     size_t db = pare_row_bytes(dense, K), sb = pare_row_bytes(qt, K), n = r->opts.memory_bytes / db / SEED * SEED;
     int64_t m = M_PROMPT, shape[2] = {(int64_t)n, K}, most = m * N_PROMPT > (int64_t)n ? m * N_PROMPT : (int64_t)n;
-    product p[2] = {{.w = pare_tensor_make(qt, 2, shape, NULL), .act = act},
-                    {.w = pare_tensor_make(dense, 2, shape, NULL), .act = act}};
+    pare_bench_product p[2] = {{.w = pare_tensor_make(qt, 2, shape, NULL), .act = act},
+                               {.w = pare_tensor_make(dense, 2, shape, NULL), .act = act}};
     uint8_t *w[2] = {pare_malloc_aligned(n * sb + 64), pare_malloc_aligned(n * db + 64)};
     float *x = pare_malloc_aligned((size_t)(m * K) * sizeof *x), *y = pare_malloc_aligned((size_t)most * sizeof *y);
     size_t work = pare_matmul_stored_workspace(&p[0].w, m, act), other = pare_matmul_stored_workspace(&p[1].w, m, act);
