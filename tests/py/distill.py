@@ -8,23 +8,17 @@ import xml.dom.minidom
 import gguf
 import numpy as np
 from safetensors.numpy import load_file
+from checks import check, finish
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k"
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
 body = open(text, "rb").read().decode(errors="ignore")
 train, held = f"{out}/train.txt", f"{out}/held.txt"
 cut = body.index("\n", 120000)
 open(train, "w").write(body[:cut])
 open(held, "w").write(body[cut:cut + 12000])
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
 def run(*a, quiet=True):
@@ -142,4 +136,4 @@ for what, code, words, a in (
     check(what, r.returncode == code and words in r.stderr and not os.path.exists(f"{out}/never"), r.stderr.strip()[-110:])
 bad = run("distill", "--teacher", teacher, "-o", teacher, "--keep-layers", "0", "--force")
 check("the teacher is not overwritten", bad.returncode == 2 and "replace the teacher" in bad.stderr)
-sys.exit(failures > 0)
+finish()

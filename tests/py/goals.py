@@ -8,18 +8,12 @@ on disk. Prints a line per check; exit 1 on a failure."""
 import json, os, shutil, subprocess, sys
 import xml.etree.ElementTree as ET
 import numpy as np
+from checks import check, finish
 
 pare, models, text, out = sys.argv[1:5]
 src = f"{models}/stories260k"
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
 def run(cmd, *a): return subprocess.run([pare, cmd, *map(str, a)], capture_output=True, text=True)
@@ -118,5 +112,4 @@ refused("amounts that do not rise", 2, "rising", "--sensitivity", "--method", "m
 refused("amounts that are none", 2, "--amounts", "--sensitivity", "--method", "magnitude", "--amounts", "half")
 refused("channels, layer by layer", 2, "residual stream", "--sensitivity", "--pattern", "hidden")
 refused("an existing output, before the search", 2, "--force", "-o", f"{out}/u", "--method", "wanda", "--max-kl", 0.1, *calib)
-print(f"{failures} checks failed" if failures else "all checks passed")
-sys.exit(failures > 0)
+finish()

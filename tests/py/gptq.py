@@ -14,18 +14,12 @@ from tokenizers import Tokenizer
 
 sys.path.insert(0, os.path.dirname(__file__))
 import reference as ref
+from checks import check, finish
 
 pare, models, out = sys.argv[1:4]
 src, ctx = f"{models}/stories260k", 128
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
 def run(*a, **k):
@@ -280,5 +274,4 @@ refused("a text that is no UTF-8", 3, "UTF-8", *job[:4], f"{out}/binary", "--met
 refused("a text that is not there", 3, "cannot be read", *job[:4], f"{out}/absent", "--method", "gptq", *x)
 refused("windows longer than the model's context", 2, "--calib-ctx", *job, "--calib-ctx", 100000, *x)
 check("nothing else is left behind", not [f for f in os.listdir(out) if "pare-tmp" in f or "journal" in f or f == "x.gguf"], os.listdir(out))
-print(f"{failures} checks failed" if failures else "all checks passed")
-sys.exit(failures > 0)
+finish()

@@ -5,18 +5,12 @@ usage: peer_imatrix.py PARE MODELS OUTDIR     (LLAMA_BIN: folder of llama-imatri
 import os, shutil, subprocess, sys
 import gguf
 import numpy as np
+from checks import check, finish
 
 pare, models, out = sys.argv[1:4]
 bin_, G = os.environ["LLAMA_BIN"], f"{models}/stories260k/stories260k-f32.gguf"
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
 def must(*a):
@@ -58,5 +52,4 @@ for f in ("peer.gguf", "peer.dat", "pare.gguf"):
 for f in ("peer.dat", "pare.gguf"):
     part = np.mean([(made[f][k] == made["peer.gguf"][k]).mean() for k in a])
     check(f"pare quantizes with {f} as with peer.gguf", part > 0.99, f"{100 * part:.3f} % of bytes")
-print(f"{failures} checks failed" if failures else "all checks passed")
-sys.exit(failures > 0)
+finish()

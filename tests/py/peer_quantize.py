@@ -11,15 +11,13 @@ from safetensors.torch import load_file
 from transformers import (AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
                           Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 from transformers.utils.quantization_config import CompressedTensorsConfig
+from checks import check, finish
 
 pare, models, out = sys.argv[1:4]
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
+
+
 def must(*a):
     r = subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
     if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: {r.stderr}")
@@ -72,5 +70,4 @@ for name, cls, cfg in (("llama 3 scaling", LlamaForCausalLM, LlamaConfig(**small
     for f in ("tokenizer.json", "tokenizer_config.json"): shutil.copy(f"{models}/stories260k/{f}", f"{out}/made")
     there_and_back(name, f"{out}/made", AutoModelForCausalLM)
 shutil.rmtree(out)
-print(f"{failures} failed")
-sys.exit(1 if failures else 0)
+finish()

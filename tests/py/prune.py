@@ -14,18 +14,12 @@ from safetensors.numpy import load_file, save_file
 sys.path.insert(0, os.path.dirname(__file__))
 from reference import angles, by_batch, corrected, heads, load, rms, softmax
 from tiny_encoder import tiny_encoder
+from checks import check, finish
 
 pare, tok_dump, models, text, out = sys.argv[1:6]
 src = f"{models}/stories260k"
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
 def run(*a):
@@ -260,4 +254,4 @@ r = run(src, "-o", f"{out}/no", *M, "--pattern", "block:5x4", "--sparsity", "0.5
 check("refused: rows not divisible", r.returncode == 2 and "multiple of 5 rows" in r.stderr, r.stderr.strip())
 r = run(src, "-o", f"{out}/half.gguf", *M, "--sparsity", "0.5")
 check("refused: the output exists", r.returncode != 0 and "--force" in r.stderr, r.stderr.strip())
-sys.exit(failures > 0)
+finish()

@@ -12,17 +12,13 @@ import gguf
 from gguf.quants import dequantize, quantize
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from checks import check, finish
 
 pare, models, out = sys.argv[1:4]
 src = f"{models}/stories260k"
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
 
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 def run(*a, **k):
     return subprocess.run([pare, *map(str, a)], capture_output=True, text=True, **k)
@@ -217,5 +213,4 @@ must("convert", f"{out}/u", "--to", "f32", "-o", f"{out}/u32")
 A, B = load_file(f"{out}/lone32.safetensors"), load_file(f"{out}/u32/model.safetensors")
 check("a lone .safetensors file", A.keys() == B.keys() and all(np.array_equal(A[k], B[k]) for k in A))
 shutil.rmtree(out)
-print(f"{failures} failed")
-sys.exit(1 if failures else 0)
+finish()

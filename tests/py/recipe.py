@@ -8,18 +8,12 @@ import json, os, shutil, signal, subprocess, sys, time
 import numpy as np
 import gguf
 from safetensors.numpy import load_file
+from checks import check, finish
 
 pare, models, text, out = sys.argv[1:5]
 pare, src, text = os.path.abspath(pare), os.path.abspath(f"{models}/stories260k"), os.path.abspath(text)
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
 def run(*a, cmd="recipe", **k):
@@ -163,5 +157,4 @@ shutil.copy("docs/examples/sparse-q8.json", out), shutil.copy("docs/examples/nar
 for name in ("sparse-q8", "narrow-q4"):
     r = run(f"{out}/{name}.json", src, "-o", f"{out}/{name}.gguf", "--calib", text, "--dry-run")
     check(f"the example {name} can be planned", r.returncode == 0, r.stderr.strip())
-print(f"{failures} checks failed" if failures else "all checks passed")
-sys.exit(failures > 0)
+finish()

@@ -9,18 +9,12 @@ line per check; exit 1 on a failure."""
 import json, os, re, shutil, struct, subprocess, sys
 import numpy as np
 from safetensors.numpy import load_file
+from checks import check, finish
 
 pare, models, text, out = sys.argv[1:5]
 src = f"{models}/stories260k"
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-failures = 0
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
 def run(*a):
@@ -168,4 +162,4 @@ broken("half", "weight_mask", lambda d: d.__setitem__(0, d[0] ^ 1), "the masks b
 broken("half", "weight_row_offsets", put64(1, 1 << 40), "the masks before it make it")
 broken("half", "weight_row_offsets", put64(0, -8), "the masks before it make it")
 broken("int4-most", "weight_shape", put64(1, 1 << 33), "rows and columns")
-sys.exit(failures != 0)
+finish()
