@@ -302,8 +302,22 @@ static void close_all(pare_distill_run *x) {
     pare_free(x->bind);
 }
 
+pare_status pare_distill_plan(const pare_distill_opts *o, const pare_job_from *from, pare_job **job, pare_diag *d) {
+    pare_distill_report r = {0}; /* where the terms of the loss are told */
+    pare_distill_run x = {.o = *o, .r = &r};
+    PARE_TRY(defaults(&x, d));
+    pare_status s = pare_student_plan(&x, from, d);
+    *job = x.student.job;
+    return s;
+}
+
 pare_status pare_distill(const pare_distill_opts *o, pare_distill_report **out, pare_diag *d) {
-    pare_distill_run x = {.o = *o};
+    return pare_distill_titled(o, NULL, out, d);
+}
+
+pare_status pare_distill_titled(const pare_distill_opts *o, const char *title, pare_distill_report **out,
+                                pare_diag *d) {
+    pare_distill_run x = {.o = *o, .title = title};
     pare_distill_text *t = pare_calloc(1, sizeof *t);
     *out = NULL;
     if (!t) return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory to begin");

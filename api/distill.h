@@ -70,6 +70,7 @@ typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the 
 
 typedef struct pare_distill_run {
     pare_distill_opts o; /* with defaults in place */
+    const char *title;   /* what the student is called, where its path does not say that; or NULL */
     float weight[PARE_TERMS];
     pare_divergence divergence;
     pare_train train;
@@ -97,7 +98,15 @@ typedef struct pare_distill_run {
     pare_distill_report *r;
 } pare_distill_run;
 
+/* distill.c: as pare_distill. From a recipe, title is its model's path. */
+pare_status pare_distill_titled(const pare_distill_opts *o, const char *title, pare_distill_report **out, pare_diag *d);
+/* Only the job of the student's output, from `from`, which may be a plan. job: closed by the caller, also after errors
+ */
+pare_status pare_distill_plan(const pare_distill_opts *o, const pare_job_from *from, pare_job **job, pare_diag *d);
+
 /* distill_student.c */
+/* student.job alone. */
+pare_status pare_student_plan(pare_distill_run *x, const pare_job_from *from, pare_diag *d);
 pare_status pare_student_open(pare_distill_run *x, pare_diag *d);
 void pare_student_close(pare_student *s);
 /* The job's trained tensors are the masters from now on. */

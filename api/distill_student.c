@@ -36,8 +36,8 @@ static pare_status parse_layers(const char *text, int64_t layers, bool *keep, pa
 /* The layers that go, as `pare prune --drop` has them; "" when all stay. */
 static pare_status to_drop(pare_student *s, const char *keep_text, const char **out, pare_diag *d) {
     int64_t layers = s->arch.layers;
-    bool *keep = pare_arena_alloc(s->arena, (size_t)layers);
-    char *text = pare_arena_alloc(s->arena, (size_t)layers * 6 + 1);
+    bool *keep = pare_arena_alloc(s->job->arena, (size_t)layers);
+    char *text = pare_arena_alloc(s->job->arena, (size_t)layers * 6 + 1);
     if (!keep || !text) return no_memory(d);
     PARE_TRY(parse_layers(keep_text, layers, keep, d));
     size_t used = 0;
@@ -48,11 +48,10 @@ static pare_status to_drop(pare_student *s, const char *keep_text, const char **
 }
 
 /* The job: a student that is there, or the teacher with some of its layers. */
-static pare_status begin(pare_distill_run *x, const pare_job_opts *jo, pare_diag *d) {
+static pare_status begin(pare_distill_run *x, const pare_job_from *from, const pare_job_opts *jo, pare_diag *d) {
     pare_student *s = &x->student;
     const pare_distill_opts *o = &x->o;
-    const pare_job_from from = {.path = o->student ? o->student : o->teacher};
-    PARE_TRY(pare_job_begin(&from, o->out, jo, &s->job, d));
+    PARE_TRY(pare_job_begin(from, o->out, jo, &s->job, d));
     PARE_TRY(pare_arch_read(s->job->src, &s->arch, d));
     if (o->student || (!o->keep_layers && !o->layers)) return PARE_OK;
     const int64_t windows = 16; /* whole layers are easy to tell apart */
@@ -197,15 +196,19 @@ static pare_status pair_layers(pare_distill_run *x, pare_diag *d) {
     return PARE_OK;
 }
 
-pare_status pare_student_open(pare_distill_run *x, pare_diag *d) {
-    pare_student *s = &x->student;
+pare_status pare_student_plan(pare_distill_run *x, const pare_job_from *from, pare_diag *d) {
     const pare_job_opts jo = {.to = x->o.to,
                               .format = x->o.format,
                               .force = x->o.force,
                               .max_shard_bytes = x->o.max_shard_bytes};
-    if (!(s->arena = pare_arena_new())) return no_memory(d);
-    PARE_TRY(begin(x, &jo, d));
-    PARE_TRY(plan(x, jo, d));
+    PARE_TRY(begin(x, from, &jo, d));
+    return plan(x, jo, d);
+}
+
+pare_status pare_student_open(pare_distill_run *x, pare_diag *d) {
+    const pare_job_from from = {.path = x->o.student ? x->o.student : x->o.teacher, .title = x->title};
+    if (!(x->student.arena = pare_arena_new())) return no_memory(d);
+    PARE_TRY(pare_student_plan(x, &from, d));
     PARE_TRY(open_view(x, d));
     return pair_layers(x, d);
 }

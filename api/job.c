@@ -20,24 +20,23 @@ static bool ends(const char *s, const char *tail) {
     return n >= k && strcasecmp(s + n - k, tail) == 0;
 }
 
-static pare_status choose_kind(pare_job *job, const char *format, pare_diag *d) {
+pare_status pare_job_kind_of(const char *out, const char *format, pare_source_kind *kind, pare_diag *d) {
     static const struct {
         const char *name;
         pare_source_kind kind;
     } kinds[] = {{"gguf", PARE_SOURCE_GGUF}, {"folder", PARE_SOURCE_FOLDER}, {"safetensors", PARE_SOURCE_SAFETENSORS}};
     for (size_t i = 0; format && i < 3; i++)
-        if (strcasecmp(format, kinds[i].name) == 0) return job->kind = kinds[i].kind, PARE_OK;
+        if (strcasecmp(format, kinds[i].name) == 0) return *kind = kinds[i].kind, PARE_OK;
     if (format)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--format", "`%s` is no format; gguf, folder and safetensors are",
                          format);
-    const char *out = job->out_path;
-    if (!out) job->kind = job->src->kind;
-    else if (ends(out, ".gguf")) job->kind = PARE_SOURCE_GGUF;
-    else if (ends(out, ".safetensors")) job->kind = PARE_SOURCE_SAFETENSORS;
+    if (!out) return PARE_OK;
+    if (ends(out, ".gguf")) *kind = PARE_SOURCE_GGUF;
+    else if (ends(out, ".safetensors")) *kind = PARE_SOURCE_SAFETENSORS;
     else if (ends(out, ".onnx") || ends(out, ".pth") || ends(out, ".npz"))
         return pare_fail(d, PARE_ERR_UNSUPPORTED, out, "-o",
                          "this version writes .gguf files, .safetensors files and folders");
-    else job->kind = PARE_SOURCE_FOLDER;
+    else *kind = PARE_SOURCE_FOLDER;
     return PARE_OK;
 }
 
@@ -121,7 +120,7 @@ pare_status pare_job_begin(const pare_job_from *from, const char *out, const par
     if (s == PARE_OK && from->before) s = planned(from->before, job->arena, &job->src, d);
     else if (s == PARE_OK) s = pare_source_open(from->path, &job->src, d);
     if (s == PARE_OK) job->src->title = from->title;
-    if (s == PARE_OK) s = choose_kind(job, o->format, d);
+    if (s == PARE_OK) job->kind = job->src->kind, s = pare_job_kind_of(job->out_path, o->format, &job->kind, d);
     if (s == PARE_OK) s = choose_layout(job, o->layout, d);
     if (s == PARE_OK) s = pare_mapping_open(job->src, job->kind, &job->map, d);
     if (s == PARE_OK) s = list_tensors(job, d);

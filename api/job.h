@@ -119,6 +119,8 @@ typedef struct pare_job_from {
 } pare_job_from;
 pare_status pare_job_begin(const pare_job_from *from, const char *out, const pare_job_opts *o, pare_job **job,
                            pare_diag *d);
+/* Which format an output of that name has; kind stays as it is where nothing says (both NULL). */
+pare_status pare_job_kind_of(const char *out, const char *format, pare_source_kind *kind, pare_diag *d);
 /* pare_quantize_open and pare_prune_open are these, from a path. */
 pare_status pare_job_quantize(const pare_job_from *from, const char *out, const pare_job_opts *o, pare_job **job,
                               pare_diag *d);

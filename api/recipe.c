@@ -52,6 +52,7 @@ static pare_status wire(pare_recipe *r, pare_diag *d) {
     static const char *const ends[] =
         {[PARE_SOURCE_SAFETENSORS] = ".safetensors", [PARE_SOURCE_FOLDER] = "", [PARE_SOURCE_GGUF] = ".gguf"};
     pare_recipe_step *last = NULL;
+    pare_source_kind kind = r->source_kind;
     bool sparse = false;
     char *in = (char *)(uintptr_t)r->model;
     for (size_t i = 0; i < r->n; i++)
@@ -61,9 +62,10 @@ static pare_status wire(pare_recipe *r, pare_diag *d) {
         pare_recipe_step *s = &r->steps[i];
         s->in = in, s->sparse = sparse;
         if (!s->kind->open) continue;
+        if (s->kind->packs) PARE_TRY(pare_job_kind_of(r->out, r->format, &kind, d));
         size_t n = strlen(r->steps_folder) + strlen(s->kind->name) + 48;
         if (!(s->between = pare_arena_alloc(r->arena, n))) return nomem(r, d);
-        snprintf(s->between, n, "%s/%zu-%s%s", r->steps_folder, i + 1, s->kind->name, ends[r->source_kind]);
+        snprintf(s->between, n, "%s/%zu-%s%s", r->steps_folder, i + 1, s->kind->name, ends[kind]);
         s->out = s->last ? (char *)(uintptr_t)r->out : s->between;
         in = s->out;
         sparse |= s->kind->zeros && s->kind->zeros(s);
@@ -142,6 +144,7 @@ pare_status pare_recipe_open(const char *path, const pare_recipe_opts *o, pare_r
 
 /* ---- running ---- */
 static pare_status run_job(pare_recipe *r, pare_recipe_step *s, pare_diag *d) {
+    if (s->kind->run) return s->kind->run(r, s, d);
     const pare_job_from from = {.path = s->in, .title = r->model, .journal = s->between};
     PARE_TRY(s->kind->open(r, s, &from, s->out, &s->job, d));
     return pare_job_run(s->job, d);
@@ -188,6 +191,7 @@ pare_recipe_at pare_recipe_step_at(const pare_recipe *r, size_t i) {
                             .out = s->out,
                             .job = s->job,
                             .report = s->report,
+                            .distilled = s->distilled,
                             .done = s->done,
                             .reused = s->reused,
                             .n_failed = s->n_failed,
@@ -201,6 +205,7 @@ void pare_recipe_close(pare_recipe **rp) {
     for (size_t i = r->n; r->steps && i-- > 0;) {
         pare_job_close(&r->steps[i].job);
         pare_verify_close(&r->steps[i].report);
+        pare_distill_close(&r->steps[i].distilled);
     }
     pare_recipe_leave(r);
     json_decref(r->json);

@@ -28,10 +28,13 @@ typedef struct pare_recipe_kind {
     /* Steps that write a model: the job from `from` to out, with the shared options. */
     pare_status (*open)(const pare_recipe *r, const pare_recipe_step *s, const pare_job_from *from, const char *out,
                         pare_job **job, pare_diag *d);
+    pare_status (*run)(const pare_recipe *r, pare_recipe_step *s, pare_diag *d); /* in place of the job's; or NULL */
+    void (*init)(void *opts);                                                    /* defaults other than 0; or NULL */
     /* Steps that look at one: what can be known before any work; then original against reduced. */
     pare_status (*check)(const pare_recipe_step *s, const pare_source *original, pare_diag *d);
     pare_status (*judge)(const pare_recipe_step *s, const char *original, const char *reduced, pare_verify_report **out,
                          pare_diag *d);
+    bool packs; /* from here on models have the format of the output, which has the grids that the recipe asks for */
     bool (*zeros)(const pare_recipe_step *s); /* the model has zeros that later steps must keep; NULL: never */
 } pare_recipe_kind;
 
@@ -52,6 +55,7 @@ struct pare_recipe_step {
     uint64_t key;        /* of all that its result depends on, earlier steps included */
     pare_job *job;       /* planned, then run */
     pare_verify_report *report;
+    pare_distill_report *distilled;
     bool done, reused;
     size_t n_failed;
     double seconds;

@@ -40,4 +40,5 @@ const pare_recipe_kind pare_recipe_quantize = {.name = "quantize",
                                                .keys = keys,
                                                .n_keys = sizeof keys / sizeof *keys,
                                                .opts_bytes = sizeof(quantize_opts),
+                                               .packs = true,
                                                .open = open};

@@ -226,6 +226,7 @@ static pare_status step(const place *p, json_t *o, pare_recipe_step *s, pare_dia
     if (!s->kind) return unknown(&q, "step", &w, d);
     s->json = o;
     if (!(s->opts = pare_arena_alloc(p->r->arena, s->kind->opts_bytes))) return nomem(p->r, d);
+    if (s->kind->init) s->kind->init(s->opts);
     return entries(p, o, s->kind->keys, s->kind->n_keys, s->opts, also, d);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * pare distill: a student learns from a teacher. */
-#include "tools/cli.h"
+#include "tools/distill_show.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,28 +25,6 @@ static const char examples[] =
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
     "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n";
-
-static void show(const pare_distill_report *r, const char *out) {
-    const char *const head[] = {"held out", "KL to the teacher", "same top token", "loss on the text"};
-    pare_cli_table *t = pare_cli_table_new("lrrr", head);
-    const pare_distill_held *const rows[] = {&r->before, &r->after};
-    for (int i = 0; i < 2; i++) {
-        char kl[32], top[32], loss[32];
-        snprintf(kl, sizeof kl, "%.5f", rows[i]->kl);
-        snprintf(top, sizeof top, "%.2f %%", 100 * rows[i]->top1);
-        snprintf(loss, sizeof loss, "%.4f", rows[i]->loss);
-        const char *const cells[] = {i ? "after" : "before", kl, top, loss};
-        pare_cli_table_row(t, cells);
-    }
-    pare_cli_table_print(&t);
-    char memory[32];
-    printf("\n%s\n%lld steps of %lld tokens, %llu of %llu parameters trained", r->note, (long long)r->steps,
-           (long long)r->tokens_per_step, (unsigned long long)r->trained, (unsigned long long)r->parameters);
-    if (r->resumed_from) printf(", %lld steps by earlier runs", (long long)r->resumed_from);
-    printf("\n%.1f s, %.0f tokens/s, %s for a pass forward and back\n", r->seconds, r->tokens_per_second,
-           pare_cli_bytes(memory, r->memory_bytes));
-    printf("wrote %s (%s)\n", out, r->ran);
-}
 
 static pare_status save(pare_distill_report *r, const char *json, const char *svg, pare_diag *d) {
     pare_status s = PARE_OK;
@@ -115,7 +93,7 @@ int pare_cmd_distill(int argc, char **argv) {
     pare_diag d = {0};
     const char *json = pare_cli_json();
     pare_status s = pare_distill(&o, &r, &d);
-    if (s == PARE_OK && !pare_cli_quiet() && !(json && strcmp(json, "-") == 0)) show(r, o.out);
+    if (s == PARE_OK && !pare_cli_quiet() && !(json && strcmp(json, "-") == 0)) pare_show_distilled(r, o.out);
     if (s == PARE_OK) s = save(r, json, svg, &d);
     pare_distill_close(&r);
     return s == PARE_OK ? 0 : pare_cli_fail(s, &d);

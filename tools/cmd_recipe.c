@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * pare recipe: the chain, step by step, and one report on all of it. */
+#include "tools/distill_show.h"
 #include "tools/job_show.h"
 #include "tools/verify_show.h"
 
@@ -15,6 +16,7 @@ static const char head[] =
     "  {\"model\": \"SmolLM2-135M\", \"output\": \"small.gguf\", \"calib\": {\"text\": \"wiki.txt\", \"windows\": "
     "64},\n"
     "   \"steps\": [{\"do\": \"prune\", \"method\": \"sparsegpt\", \"pattern\": \"2:4\"},\n"
+    "             {\"do\": \"distill\", \"data\": \"book.txt\", \"steps\": 200},\n"
     "             {\"do\": \"quantize\", \"to\": \"q8_0\", \"method\": \"gptq\"},\n"
     "             {\"do\": \"verify\", \"data\": \"other.txt\", \"gates\": {\"max-kl\": 0.5, \"min-top1\": 0.7}}]}\n\n"
     "Also for all steps: keep (patterns of names that are left alone), format, layout, max_shard_size. Names of files "
@@ -73,6 +75,14 @@ static json_t *report_json(pare_verify_report *report) {
     return pare_verify_render(report, PARE_VERIFY_JSON, &text, &n, &d) == PARE_OK ? json_loadb(text, n, 0, NULL) : NULL;
 }
 
+static json_t *distilled_json(pare_distill_report *report) {
+    const char *text;
+    size_t n;
+    pare_diag d = {0};
+    return pare_distill_render(report, PARE_DISTILL_JSON, &text, &n, &d) == PARE_OK ? json_loadb(text, n, 0, NULL)
+                                                                                    : NULL;
+}
+
 /* A step that is done, or planned; what an earlier run did is in its note. */
 static json_t *step_json(const pare_recipe_at *s) {
     json_t *j = s->reused && s->note ? json_loads(s->note, 0, NULL) : NULL;
@@ -82,6 +92,7 @@ static json_t *step_json(const pare_recipe_at *s) {
     if (s->job && !s->reused)
         json_object_set_new(j, "job", pare_cli_job_json(s->job, s->in, s->out, s->done ? s->seconds : -1));
     if (s->report) json_object_set_new(j, "report", report_json(s->report));
+    if (s->distilled) json_object_set_new(j, "distill", distilled_json(s->distilled));
     return j;
 }
 
@@ -114,6 +125,7 @@ static void show(const pare_recipe_at *s) {
         pare_cli_job_brief(s->job);
         printf("wrote %s in %.2f s\n", s->out, s->seconds);
     }
+    if (s->distilled && !pare_cli_quiet()) pare_show_distilled(s->distilled, s->out);
     if (s->report) pare_show_report(s->report);
     fflush(stdout);
 }

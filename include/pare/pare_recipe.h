@@ -27,13 +27,14 @@ typedef struct pare_recipe_info {
 } pare_recipe_info;
 
 typedef struct pare_recipe_at {
-    const char *kind;    /* "prune", "quantize", "verify" */
+    const char *kind;    /* "prune", "distill", "quantize", "verify" */
     const char *in;      /* the model that it reads */
     const char *out;     /* that it writes; NULL: it looks only */
     const pare_job *job; /* its plan; after it ran and until the next one runs, what it did; NULL when reused, too */
-    pare_verify_report *report; /* after it ran; NULL when reused */
-    bool done, reused;          /* reused: by an earlier run */
-    size_t n_failed;            /* gates */
+    pare_verify_report *report;     /* after it ran; NULL when reused */
+    pare_distill_report *distilled; /* likewise */
+    bool done, reused;              /* reused: by an earlier run */
+    size_t n_failed;                /* gates */
     double seconds;
     const char *note; /* from pare_recipe_keep, also by an earlier run; or NULL */
 } pare_recipe_at;

@@ -69,6 +69,30 @@ for to, method in (("int8", "gptq"), ("int4:g32:asym", "gptq"), ("int4:g32", "aw
     z = json.load(open(f"{out}/zeros-report.json"))["steps"][1]["job"]["pruned"] if r.returncode == 0 else {}
     check(f"{method} into {to} keeps them", z.get("tensors") == 35 and 2 * z["zeros"] >= z["weights"], z or r.stderr)
 
+# ---- prune, heal, quantize, learn the scales, verify ----
+heal = {"do": "distill", "steps": 30, "batch": 4, "ctx": 64, "lr": 2e-3}
+scales = {"do": "distill", "steps": 8, "batch": 4, "ctx": 64, "lr": 1e-3, "train": "scales"}
+judged = verify | {"gates": {"max-kl": 1.3}}
+r = run(recipe("hurt", [prune, gptq, judged]), "--quiet")
+check("pruned and not healed: the gate fails", r.returncode == 1, r.stdout)
+r = run(recipe("healed", [prune, heal, gptq, scales, judged]), "--json", f"{out}/healed-report.json", "--quiet")
+j = json.load(open(f"{out}/healed-report.json"))
+kl = lambda i: [j["steps"][i]["distill"]["held_out"][k]["kl"] for k in ("before", "after")]
+check("healed: the gate holds", r.returncode == 0 and j["failed_gates"] == 0, r.stderr)
+check("each distillation brought the student closer", all(kl(i)[1] < kl(i)[0] for i in (1, 3)), f"{kl(1)}, {kl(3)}")
+q = {t.name: gguf.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(f"{out}/healed.gguf").tensors}
+pairs = [(q[n], masks[m]) for l in range(5) for n, m in ((f"blk.{l}.ffn_up.weight", f"model.layers.{l}.mlp.up_proj.weight"), (f"blk.{l}.ffn_down.weight", f"model.layers.{l}.mlp.down_proj.weight"))]
+check("every zero of the pruning is in the output", all((w[m] == 0).all() for w, m in pairs) and sum(m.sum() for _, m in pairs) > 50000)
+r = run(recipe("student", [{"do": "distill", "layers": 3, "steps": 4, "ctx": 64}, {"do": "quantize", "to": "q8_0"}]), "--quiet")
+check("a student of fewer layers as the first step", r.returncode == 0 and len([t for t in gguf.GGUFReader(f"{out}/student.gguf").tensors if "ffn_up" in t.name]) == 3, r.stderr)
+recipe("stopped", [prune, heal | {"steps": 4000, "save_every": 5}, gptq])
+p = subprocess.Popen([pare, "recipe", f"{out}/stopped.json", "--quiet"], stderr=subprocess.PIPE)
+for _ in range(1200):
+    if os.path.exists(f"{out}/stopped.gguf.pare-steps/2-distill.pare-train") or p.poll() is not None: break
+    time.sleep(0.05)
+p.send_signal(signal.SIGINT)
+check("Ctrl-C while a student learns keeps its checkpoint", p.wait() not in (0, 1) and os.path.exists(f"{out}/stopped.gguf.pare-steps/2-distill.pare-train"), p.stderr.read()[-200:])
+
 # ---- the plan is what comes of it ----
 narrow = [{"do": "prune", "pattern": "ffn", "stay": 96}, {"do": "prune", "pattern": "layers", "stay": 4}, {"do": "quantize", "to": "q4_0"}, verify]
 r = run(recipe("narrow", narrow), "--dry-run", "--json", f"{out}/plan.json")
@@ -131,7 +155,7 @@ refused("a key twice", 3, "duplicate", raw='{"model": "x", "model": "y"}')
 refused("an unknown key", 3, "steps[0].patern: there is no key `patern`; did you mean `pattern`?", steps=[{"do": "prune", "patern": "2:4"}])
 refused("an unknown key at the top", 3, "did you mean `output`", outptu="x")
 refused("an unknown step", 3, "steps[1].do: there is no step `quantise`; did you mean `quantize`?", steps=[prune, {"do": "quantise", "to": "q8_0"}])
-refused("a step that says nothing", 3, "there are prune, quantize, verify", steps=[{"to": "q8_0"}])
+refused("a step that says nothing", 3, "there are prune, distill, quantize, verify", steps=[{"to": "q8_0"}])
 refused("an unknown gate", 3, "steps[1].gates.max-klm", steps=[prune, {"do": "verify", "gates": {"max-klm": 1}}])
 refused("a word for a number", 3, "steps[0].sparsity: a number was expected", steps=[prune | {"sparsity": "half"}])
 refused("a number for a list", 3, "keep", keep=5)
@@ -142,10 +166,13 @@ refused("an unknown method, before any work", 2, "steps[1].method", steps=[prune
 refused("a grid without a zero after zeros", 2, "no exact 0", steps=[prune, {"do": "quantize", "to": "q4_1"}])
 refused("a gate of another kind of model", 2, "steps[1]", steps=[prune, {"do": "verify", "gates": {"min-spearman": 0.5}}])
 refused("a ratio that is none", 2, "steps[0].sparsity", steps=[prune | {"pattern": "unstructured", "sparsity": 1.5}])
-refused("pruning after rounding", 2, "int8 has no exact counterpart", steps=[{"do": "quantize", "to": "int8"}, prune])
+refused("pruning after rounding", 2, "prune the original", steps=[{"do": "quantize", "to": "int8"}, prune])
 refused("a text that is not there", 3, "no-text", calib={"text": "no-text"})
 refused("data that is not there", 3, "no-data", steps=[prune, verify | {"data": "no-data"}])
 refused("a model that is not there", 3, "no-model", model="no-model")
+refused("layers of the teacher after another step", 2, "steps[1].layers", steps=[prune, {"do": "distill", "layers": 2}])
+refused("a loss that is none", 2, "steps[1].loss", steps=[prune, {"do": "distill", "loss": "klm=1"}])
+refused("scales and another format", 2, "steps[1].to", steps=[prune, {"do": "distill", "train": "scales", "to": "f16"}])
 refused("an output that exists", 2, "--force", args=("-o", f"{out}/whole.gguf"))
 refused("the model as output", 2, "input", args=("-o", src, "--force"), steps=[prune])
 r = run(f"{out}/absent.json", "--quiet")
@@ -153,8 +180,8 @@ check("refused: a recipe that is not there", r.returncode == 3 and "absent.json"
 os.makedirs(f"{out}/full.gguf.pare-steps"), open(f"{out}/full.gguf.pare-steps/mine", "w").write("mine")
 r = run(recipe("full", [prune, gptq]), "--quiet")
 check("refused: a folder of somebody's at the place of the steps", r.returncode == 2 and os.path.exists(f"{out}/full.gguf.pare-steps/mine"), r.stderr.strip())
-shutil.copy("docs/examples/sparse-q8.json", out), shutil.copy("docs/examples/narrow-q4.json", out)
-for name in ("sparse-q8", "narrow-q4"):
+shutil.copy("docs/examples/sparse-q8.json", out), shutil.copy("docs/examples/narrow-q4.json", out), shutil.copy("docs/examples/heal-q8.json", out)
+for name in ("sparse-q8", "narrow-q4", "heal-q8"):
     r = run(f"{out}/{name}.json", src, "-o", f"{out}/{name}.gguf", "--calib", text, "--dry-run")
     check(f"the example {name} can be planned", r.returncode == 0, r.stderr.strip())
 finish()

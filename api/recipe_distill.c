@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Recipes: the step `distill`. What the steps before made is the student, the recipe's model is the teacher; as the
+ * first step it may take some of the model's layers. */
+#include "api/distill.h"
+#include "api/recipe.h"
+
+#include "core/status.h"
+
+#define KEY(name, kind, field, text)                                                                                   \
+    { name, kind, offsetof(pare_distill_opts, field), 0, text }
+
+static const pare_recipe_key keys[] = {
+    KEY("data", 'p', data, "text to learn from (default: the calibration text)"),
+    KEY("steps", 'i', steps, "steps of the optimizer"),
+    KEY("batch", 'i', batch, "windows per step"),
+    KEY("micro", 'i', micro, "windows at once"),
+    KEY("ctx", 'i', ctx, "tokens per window"),
+    KEY("loss", 's', loss, "terms and weights, as --loss"),
+    KEY("divergence", 's', divergence, "forward, reverse, js"),
+    KEY("temperature", 'd', temperature, "of both distributions"),
+    KEY("train", 's', train, "all, norms, scales"),
+    KEY("lr", 'd', rate, "top of the schedule"),
+    KEY("min_lr", 'd', min_rate, "its end, as a share of lr"),
+    KEY("warmup", 'i', warmup, "steps over which the rate rises"),
+    KEY("schedule", 's', schedule, "cosine, linear, constant"),
+    KEY("optimizer", 's', optimizer, "adamw, sgd"),
+    KEY("weight_decay", 'd', decay, "of matrices"),
+    KEY("clip", 'd', clip, "longest gradient"),
+    KEY("ema", 'd', ema, "write a moving average of the weights"),
+    KEY("eval_windows", 'i', eval, "windows at the text's end to measure on"),
+    KEY("save_every", 'i', save_every, "steps between checkpoints (every five minutes)"),
+    KEY("recompute", 'b', recompute, "less memory, a third more time"),
+    KEY("keep_layers", 's', keep_layers, "first step only: the student is these layers of the model (\"0-3,8\")"),
+    KEY("layers", 'i', layers, "first step only: so many, those of the largest influence"),
+    KEY("to", 's', to, "what trained weights are stored as"),
+};
+
+static void init(void *opts) {
+    *(pare_distill_opts *)opts = (pare_distill_opts){.min_rate = -1,
+                                                     .decay = -1,
+                                                     .clip = -1,
+                                                     .beta1 = -1,
+                                                     .beta2 = -1,
+                                                     .momentum = -1,
+                                                     .ema = -1,
+                                                     .warmup = -1};
+}
+
+static pare_distill_opts options(const pare_recipe *r, const pare_recipe_step *s, const char *student,
+                                 const char *out) {
+    pare_distill_opts o = *(const pare_distill_opts *)s->opts;
+    o.teacher = r->model, o.student = o.keep_layers || o.layers ? NULL : student, o.out = out;
+    if (!o.data) o.data = r->calib;
+    o.format = s->last ? r->format : NULL;
+    o.max_shard_bytes = s->last ? r->max_shard_bytes : 0;
+    o.force = !s->last || r->force;
+    return o;
+}
+
+static pare_status open(const pare_recipe *r, const pare_recipe_step *s, const pare_job_from *from, const char *out,
+                        pare_job **job, pare_diag *d) {
+    pare_distill_opts o = options(r, s, from->path, out);
+    if (!o.student && s->in != r->model)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, o.layers ? "--layers" : "--keep-layers",
+                         "layers are chosen of the recipe's model: only the first step that writes a model can");
+    return pare_distill_plan(&o, from, job, d);
+}
+
+static pare_status run(const pare_recipe *r, pare_recipe_step *s, pare_diag *d) {
+    pare_distill_opts o = options(r, s, s->in, s->out);
+    return pare_distill_titled(&o, r->model, &s->distilled, d);
+}
+
+const pare_recipe_kind pare_recipe_distill = {.name = "distill",
+                                              .text = "the result so far learns from the model, as `pare distill`",
+                                              .keys = keys,
+                                              .n_keys = sizeof keys / sizeof *keys,
+                                              .opts_bytes = sizeof(pare_distill_opts),
+                                              .init = init,
+                                              .open = open,
+                                              .run = run};

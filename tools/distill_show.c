@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a distillation prints: what was gained on the windows held out, what it took. */
+#include "tools/distill_show.h"
+
+#include <stdio.h>
+
+void pare_show_distilled(const pare_distill_report *r, const char *out) {
+    const char *const head[] = {"held out", "KL to the teacher", "same top token", "loss on the text"};
+    pare_cli_table *t = pare_cli_table_new("lrrr", head);
+    const pare_distill_held *const rows[] = {&r->before, &r->after};
+    for (int i = 0; i < 2; i++) {
+        char kl[32], top[32], loss[32];
+        snprintf(kl, sizeof kl, "%.5f", rows[i]->kl);
+        snprintf(top, sizeof top, "%.2f %%", 100 * rows[i]->top1);
+        snprintf(loss, sizeof loss, "%.4f", rows[i]->loss);
+        const char *const cells[] = {i ? "after" : "before", kl, top, loss};
+        pare_cli_table_row(t, cells);
+    }
+    pare_cli_table_print(&t);
+    char memory[32];
+    printf("\n%s\n%lld steps of %lld tokens, %llu of %llu parameters trained", r->note, (long long)r->steps,
+           (long long)r->tokens_per_step, (unsigned long long)r->trained, (unsigned long long)r->parameters);
+    if (r->resumed_from) printf(", %lld steps by earlier runs", (long long)r->resumed_from);
+    printf("\n%.1f s, %.0f tokens/s, %s for a pass forward and back\n", r->seconds, r->tokens_per_second,
+           pare_cli_bytes(memory, r->memory_bytes));
+    printf("wrote %s (%s)\n", out, r->ran);
+}
