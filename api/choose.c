@@ -221,14 +221,33 @@ static pare_status check(const pare_chooser *c, pare_diag *d) {
     return pare_out_check(c->out, !gguf && !*file_ending(c->out), !gguf, o->force, c->model, d);
 }
 
+/* A size that the model has without losing a part is no reason to take one away. */
+static pare_status check_worth(const pare_chooser *c, uint64_t limit, pare_diag *d) {
+    const pare_prune_opts *o = c->o;
+    const pare_job_opts jo = {.to = o->to, .format = o->format, .keep = o->keep, .n_keep = o->to ? o->n_keep : 0};
+    pare_job *job = NULL;
+    uint64_t bytes = 0;
+    PARE_TRY(pare_job_begin(&(pare_job_from){.path = c->model, .sizes_only = true}, c->out, &jo, &job, d));
+    pare_status s = o->to ? pare_job_plan_quantize(job, &jo, d) : pare_job_plan_convert(job, &jo, d);
+    if (s == PARE_OK) s = pare_job_output_bytes(job, &bytes, d);
+    pare_job_close(&job);
+    PARE_TRY(s);
+    if (bytes > limit) return PARE_OK;
+    return pare_fail(d, PARE_ERR_USAGE, c->model, "--fit",
+                     "nothing has to go: without pruning the output has %llu bytes, which is within %llu; `pare %s` "
+                     "writes it",
+                     (unsigned long long)bytes, (unsigned long long)limit, o->to ? "quantize" : "convert");
+}
+
 static pare_status choose(pare_chooser *c, pare_diag *d) {
     int64_t step = 1;
     uint64_t whole = 0;
     double *share;
     PARE_TRY(check(c, d));
-    PARE_TRY(pare_chooser_steps(c, d));
     if (c->goal->fit_share > 0) PARE_TRY(model_bytes(c->model, &whole, d));
     uint64_t limit = c->goal->fit_bytes ? c->goal->fit_bytes : (uint64_t)(c->goal->fit_share * (double)whole);
+    if (limit) PARE_TRY(check_worth(c, limit, d));
+    PARE_TRY(pare_chooser_steps(c, d)); /* zeros: measures every layer */
     c->choice->most_bytes = limit;
     c->choice->kl = -1;
     PARE_TRY(enter(c, d));

@@ -3,10 +3,12 @@
  * pare prune: the plan, then the work, then what the output really has. */
 #include "tools/prune_show.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char head[] =
     "prune MODEL -o OUT --method METHOD [--sparsity SHARE] [--pattern PATTERN] [options]\n\n"
@@ -96,6 +98,10 @@ int pare_cmd_prune(int argc, char **argv) {
                           : !o.method && !sensitivity && zeros ? "--method"
                           : !out && !dry_run && !sensitivity   ? "-o OUT"
                                                                : NULL;
+    if (n >= 1 && access(model, F_OK) != 0) {
+        fprintf(stderr, "pare prune: %s: %s\n", model, strerror(errno));
+        return 3;
+    }
     if (missing) {
         fprintf(stderr, "pare prune: %s is missing; `pare prune --help` has the options\n", missing);
         return 2;
