@@ -138,12 +138,13 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         "\"train\": \"%s\", \"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, "
         "\"decay\": "
         "%.17g, \"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
-        "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s}",
+        "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s, "
+        "\"teacher_top\": %lld}",
         (double)x->weight[0], (double)x->weight[1], (double)x->weight[2], (double)x->weight[3], ways[x->divergence],
         o->temperature, trains[x->train], o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine",
         o->rate, o->min_rate, o->decay, o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup,
         (long long)o->steps, (long long)o->ctx, (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed,
-        o->recompute ? "true" : "false");
+        o->recompute ? "true" : "false", (long long)o->teacher_top);
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
@@ -171,6 +172,7 @@ static pare_status open_all(pare_distill_run *x, pare_diag *d) {
     PARE_TRY(pare_student_open(x, d));
     PARE_TRY(sizes(x, d));
     PARE_TRY(pare_windows_open(x, d));
+    PARE_TRY(pare_teacher_top_open(x, d));
     return pare_distill_graph(x, d);
 }
 
@@ -285,6 +287,7 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
 
 static void close_all(pare_distill_run *x) {
     pare_trainer_close(&x->trainer);
+    pare_teacher_top_close(&x->top);
     pare_student_close(&x->student);
     pare_lm_run_close(&x->teacher);
     pare_weights_close(&x->teacher_w);

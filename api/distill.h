@@ -9,6 +9,7 @@
  *   distill_data.c    windows of the text
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
+ *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
  *   distill_report.c  JSON and the curve as SVG */
 #ifndef PARE_API_DISTILL_H
 #define PARE_API_DISTILL_H
@@ -68,6 +69,8 @@ typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the 
     char note[160];
 } pare_windows;
 
+typedef struct pare_teacher_top pare_teacher_top;
+
 typedef struct pare_distill_run {
     pare_distill_opts o; /* with defaults in place */
     const char *title;   /* what the student is called, where its path does not say that; or NULL */
@@ -79,6 +82,7 @@ typedef struct pare_distill_run {
     pare_arch teacher_arch;
     pare_weights *teacher_w;
     pare_lm_run teacher;
+    pare_teacher_top *top; /* NULL: its whole distributions, asked each time */
     pare_student student;
     pare_windows data;
     /* the student's graph */
@@ -120,6 +124,13 @@ void pare_windows_fill(const pare_windows *w, int64_t window, int64_t vocab, int
 
 /* distill_graph.c: the student's run is built, with losses and gradients, and started; parameters are listed. */
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);
+
+/* distill_cache.c */
+/* x->top, where it is asked for; after the windows are there. */
+pare_status pare_teacher_top_open(pare_distill_run *x, pare_diag *d);
+void pare_teacher_top_close(pare_teacher_top **t);
+/* Logits for the pass in x->ids, whose windows these are; valid until the next call. */
+pare_status pare_teacher_top_logits(pare_distill_run *x, const int64_t *window, const float **logits, pare_diag *d);
 
 /* distill_step.c */
 /* Matrices from their scales, after these have changed. */

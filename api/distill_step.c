@@ -15,15 +15,24 @@ static void bind(pare_distill_run *x, int *n, pare_value v, const void *data) {
     if (v >= 0) x->bind[(*n)++] = (pare_binding){v, (void *)(uintptr_t)data};
 }
 
-/* The teacher over the windows in x->ids, and what the student's graph is given of it. */
-static pare_status inputs(pare_distill_run *x, int *n_bindings, pare_diag *d) {
+/* The teacher over the windows in x->ids, and what the student's graph is given of it. window: their numbers, NULL
+ * where the whole teacher is wanted. */
+static pare_status inputs(pare_distill_run *x, const int64_t *window, int *n_bindings, pare_diag *d) {
     pare_lm_run *s = &x->student.run, *t = &x->teacher;
     int n = pare_lm_run_bindings(s, x->ids, x->bind);
     bind(x, &n, x->labels, x->labels_at);
     bind(x, &n, x->scale, &x->scale_at);
     *n_bindings = n;
     if (!x->needs_teacher) return PARE_OK;
+    if (x->top && window) {
+        const float *logits;
+        PARE_TRY(pare_teacher_top_logits(x, window, &logits, d));
+        bind(x, n_bindings, x->teacher_logits, logits);
+        return PARE_OK;
+    }
+    if (x->top) PARE_TRY(pare_lm_run_shape(t, x->teacher_w, x->o.micro, x->o.ctx, NULL, 0, d));
     PARE_TRY(pare_lm_run_go(t, x->ids, true, d));
+    if (window) x->r->teacher_windows += x->o.micro;
     if (x->teacher_logits >= 0) bind(x, n_bindings, x->teacher_logits, pare_exec_value(t->e, t->m.out)->data);
     for (int64_t l = 0; x->weight[PARE_TERM_HIDDEN] + x->weight[PARE_TERM_COSINE] > 0 && l < x->student.arch.layers;
          l++)
@@ -49,7 +58,7 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
     for (int64_t i = 0; i < x->o.micro; i++)
         window[i] = (int64_t)pare_order_at(x->o.seed, (uint64_t)x->data.train, (uint64_t)(first + i));
     fill(x, window);
-    PARE_TRY(inputs(x, &n, d));
+    PARE_TRY(inputs(x, window, &n, d));
     PARE_TRY(pare_exec_run(x->student.run.e, -1, x->bind, n, d));
     *loss += (double)value_of(x, x->loss);
     for (int t = 0, k = 0; t < PARE_TERMS; t++)
@@ -139,7 +148,7 @@ pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pa
             window[i] = x->data.train + (first + i < held ? first + i : 0);
         if (pare_is_interrupted()) return pare_interrupted(d);
         fill(x, window);
-        PARE_TRY(inputs(x, &n, d));
+        PARE_TRY(inputs(x, NULL, &n, d));
         for (int s = 0; s < x->forward_stages; s++) PARE_TRY(pare_exec_run(x->student.run.e, s, x->bind, n, d));
         PARE_TRY(rows(x, count * x->o.ctx, out, d));
     }

@@ -58,6 +58,10 @@ int pare_cmd_distill(int argc, char **argv) {
         {"--loss", 0, 's', &o.loss, "TERMS", "what is made small (kl)"},
         {"--divergence", 0, 's', &o.divergence, "WAY", "kl's direction: forward, reverse, or js (forward)"},
         {"--temperature", 0, 'd', &o.temperature, "T", "of both distributions in kl (1)"},
+        {"--teacher-top", 0, 'i', &o.teacher_top, "K",
+         "kl: of the teacher's probabilities the K largest and the sum of the rest, kept when first met (all, not "
+         "kept)"},
+        {"--teacher-memory", 0, 'b', &o.teacher_bytes, "BYTES", "for these; a file beside OUT has the rest (512M)"},
         {"--train", 0, 's', &o.train, "WHAT",
          "all; norms: norms and biases alone; scales: these, and what multiplies a quantized student's codes (all)"},
         {"--lr", 0, 'd', &o.rate, "RATE", "top of the schedule (1e-4)"},

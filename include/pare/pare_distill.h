@@ -34,8 +34,11 @@ typedef struct pare_distill_opts {
     double min_rate, decay, clip, beta1, beta2, momentum, ema; /* negative: 0.1, 0.01, 1, 0.9, 0.95, 0.9, none */
     int64_t warmup;                                            /* steps; negative: a twentieth of all */
     uint64_t seed;
-    bool recompute;     /* activation checkpointing: less memory, a third more time */
-    int64_t save_every; /* steps between checkpoints; 0: every five minutes */
+    bool recompute;         /* activation checkpointing: less memory, a third more time */
+    int64_t save_every;     /* steps between checkpoints; 0: every five minutes */
+    int64_t teacher_top;    /* only the teacher's so many largest log-probabilities of a position, and the mass of the
+                               others; a window is asked of it once. 0: all, asked each time */
+    uint64_t teacher_bytes; /* of memory for these, a file beside the output has the rest; 0: 512 MiB */
     bool force;
     uint64_t max_shard_bytes;
 } pare_distill_opts;
@@ -52,6 +55,7 @@ typedef struct pare_distill_report {
     int64_t steps, resumed_from; /* of them done by earlier runs */
     int64_t tokens_per_step, train_windows, eval_windows;
     uint64_t parameters, trained; /* of the student */
+    int64_t teacher_windows;      /* that the teacher was asked for training, by this run */
     int n_terms;
     const char *terms[PARE_DISTILL_TERMS]; /* "kl", ... */
     const double *curve;                   /* [steps][6]: rate, norm of the gradient, loss, up to three terms */

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes `pare distill` cheaper, on stories260k: the teacher's largest log-probabilities kept between epochs.
+
+usage: distill_cheap.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
+import json, os, shutil, signal, subprocess, sys, time
+import numpy as np
+from checks import check, finish
+
+pare, models, text, out = sys.argv[1:5]
+teacher = f"{models}/stories260k"
+shutil.rmtree(out, ignore_errors=True)
+os.makedirs(out)
+body = open(text, "rb").read().decode(errors="ignore")
+train = f"{out}/train.txt"
+open(train, "w").write(body[:14000])
+
+
+def run(*a):
+    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
+
+
+def must(*a):
+    r = run(*a)
+    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+
+
+def same(a, b):
+    return open(a, "rb").read() == open(b, "rb").read()
+
+
+def distill(o, *a):
+    return ["distill", "--teacher", teacher, "-o", o, "--data", train, "--ctx", 64, "--batch", 4, "--lr", "2e-3", *a]
+
+
+def taught(name, *a):
+    """The report of a run, its losses beside it."""
+    must(*distill(f"{out}/{name}.gguf", *a, "--json", f"{out}/{name}.json"))
+    r = json.load(open(f"{out}/{name}.json"))
+    return r, np.array([c["loss"] for c in r["curve"]])
+
+
+def interrupted(name, *a):
+    """A run that is cut off after its first checkpoint, and goes on."""
+    o = f"{out}/{name}.gguf"
+    p = subprocess.Popen([pare, *map(str, distill(o, *a, "--threads", 1, "--save-every", 1)), "--quiet"],
+                         stderr=subprocess.DEVNULL)
+    while p.poll() is None and not os.path.exists(f"{o}.pare-train"):
+        time.sleep(0.002)
+    p.send_signal(signal.SIGINT)
+    stopped = p.wait() == 130 and not os.path.exists(o)
+    must(*distill(o, *a, "--threads", 2))
+    return stopped
+
+
+# ---- the teacher's largest ----
+depth = ["--keep-layers", "0-1,4", "--steps", 50, "--eval-windows", 20]
+whole, losses = taught("whole", *depth, "--threads", 1)
+windows = whole["train_windows"]
+check("the text repeats", 2 * windows < 50 * 4 and whole["teacher_windows"] == 200, f"{windows} windows, 200 seen")
+all_of, kept = taught("all", *depth, "--teacher-top", 512, "--threads", 1)
+check("all tokens kept: the same curve", np.abs(kept / losses - 1).max() < 1e-4, f"within {np.abs(kept / losses - 1).max():.1e}")
+few, kept = taught("few", *depth, "--teacher-top", 32, "--threads", 1)
+a, b = whole["held_out"]["after"]["kl"], few["held_out"]["after"]["kl"]
+check("32 of 512 kept: about the same student", b < 1.1 * a, f"KL held out {a:.4f}, {b:.4f}")
+one = taught("one", *depth, "--teacher-top", 1)[0]["held_out"]["after"]["kl"]
+check("one kept: a worse one", one > 1.2 * a, f"{one:.4f}")
+check("each window is asked once", all_of["teacher_windows"] == few["teacher_windows"] == windows)
+taught("disk", *depth, "--teacher-top", 32, "--teacher-memory", "20K", "--threads", 2, "--micro", 4)
+check("in a file beside the output, two threads", same(f"{out}/few.gguf", f"{out}/disk.gguf"))
+check("interrupted and gone on", interrupted("cut", *depth, "--teacher-top", 32) and same(f"{out}/few.gguf", f"{out}/cut.gguf"))
+warm = ["--keep-layers", "0-1,4", "--steps", 3, "--temperature", 3]
+check("at another temperature", np.abs(taught("warm", *warm, "--teacher-top", 512)[1] / taught("warmer", *warm)[1] - 1).max() < 1e-4)
+for way in ("reverse", "js"):
+    _, loss = taught(way, *warm[:4], "--divergence", way, "--teacher-top", 4)
+    check(f"{way}: finite", np.isfinite(loss).all() and (loss > 0).all())
+
+# ---- refusals ----
+for what, words, a in (
+    ("hidden states", "hidden", ["--loss", "kl=1,hidden=1", "--teacher-top", 8]),
+    ("their cosine", "cosine", ["--loss", "kl=1,cosine=1", "--teacher-top", 8]),
+    ("a teacher that is not asked", "no term", ["--loss", "ce", "--teacher-top", 8]),
+    ("more tokens than there are", "of the teacher's 512", ["--teacher-top", 513]),
+):
+    r = run(*distill(f"{out}/never", "--keep-layers", "0", "--steps", 2, *a))
+    check(f"refused: {what}", r.returncode == 2 and words in r.stderr and not os.path.exists(f"{out}/never"), r.stderr.strip()[-110:])
+check("nothing is left behind", not [f for f in os.listdir(out) if "pare-" in f or "tmp" in f])
+finish()
