@@ -7,6 +7,7 @@
  *   distill_student.c the job's tensors as masters, and as a source that the graph builder reads
  *   distill_scales.c  a quantized matrix's scales as what is trained
  *   distill_data.c    windows of the text
+ *   distill_tokens.c  its tokens, in memory or beside the output
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
  *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
@@ -14,6 +15,7 @@
 #ifndef PARE_API_DISTILL_H
 #define PARE_API_DISTILL_H
 
+#include "api/distill_tokens.h"
 #include "api/job.h"
 #include "distill/loss.h"
 #include "distill/train.h"
@@ -61,12 +63,11 @@ typedef struct pare_student {
 } pare_student;
 
 typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the last of them only a label */
-    int64_t *ids;
-    size_t n_ids;
+    pare_text_tokens tokens;
     int64_t ctx, n, train; /* windows in all; those trained on come first */
     int64_t bos;           /* in place of a window's first token; -1 = not wanted */
     uint64_t sum;          /* over the tokens */
-    char note[160];
+    char note[192];
 } pare_windows;
 
 typedef struct pare_teacher_top pare_teacher_top;

@@ -3,43 +3,34 @@
  * The text in windows of tokens, one after another; the last of them are held out. */
 #include "api/distill.h"
 
-#include "api/verify_impl.h"
-#include "calib/calib_text.h"
 #include "core/status.h"
-#include "formats/checksum.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #define HELD 8
 
 static pare_status tokens(pare_distill_run *x, pare_windows *w, pare_diag *d) {
     const pare_source *src = x->student.job->src;
-    pare_verify_data data = {0};
+    const pare_text_opts o = {.path = x->o.data,
+                              .beside = x->o.out,
+                              .model = src->path,
+                              .vocab = x->student.arch.vocab};
     pare_tokenizer *tok = NULL, *other = NULL;
-    pare_ids ids = {0};
     int64_t diff;
-    pare_status s = PARE_OK;
-    if (x->o.data) s = pare_verify_data_open(x->o.data, false, &data, d);
-    else data.bytes = pare_calib_text(&data.n_bytes);
-    if (s == PARE_OK && !pare_utf8_valid(data.bytes, data.n_bytes))
-        s = pare_fail(d, PARE_ERR_INPUT, x->o.data, NULL, "the text is not UTF-8 (or holds a zero byte)");
-    if (s == PARE_OK) s = pare_tokenizer_open(src, &tok, d);
+    pare_status s = pare_tokenizer_open(src, &tok, d);
     if (s == PARE_OK && x->o.student) s = pare_tokenizer_open(x->teacher_src, &other, d);
     if (s == PARE_OK && other && pare_tokenizer_differ(tok, other, &diff))
         s = pare_fail(d, PARE_ERR_MISMATCH, src->path, "tokenizer",
                       "teacher and student have different vocabularies (first at id %lld); a student learns from a "
                       "teacher with its own",
                       (long long)diff);
-    if (s == PARE_OK) s = pare_tokenize(tok, data.bytes, data.n_bytes, PARE_TOK_SPECIAL, &ids, d);
+    if (s == PARE_OK) s = pare_text_tokens_open(tok, &o, &w->tokens, d);
     if (s == PARE_OK) {
         const pare_tokenizer_info *t = pare_tokenizer_describe(tok);
         w->bos = t->add_bos ? t->bos : -1;
     }
     pare_tokenizer_close(&tok);
     pare_tokenizer_close(&other);
-    pare_verify_data_close(&data);
-    w->ids = ids.v, w->n_ids = ids.n;
     return s;
 }
 
@@ -51,16 +42,11 @@ pare_status pare_windows_open(pare_distill_run *x, pare_diag *d) {
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--ctx", "windows of %lld tokens; from 2 to %lld are possible",
                          (long long)w->ctx, (long long)longest);
     PARE_TRY(tokens(x, w, d));
-    for (size_t i = 0; i < w->n_ids; i++)
-        if (w->ids[i] < 0 || w->ids[i] >= x->student.arch.vocab)
-            return pare_fail(d, PARE_ERR_MISMATCH, x->student.job->src->path, "tokenizer",
-                             "token id %lld is beyond the %lld rows of the embedding", (long long)w->ids[i],
-                             (long long)x->student.arch.vocab);
-    w->n = w->n_ids ? ((int64_t)w->n_ids - 1) / w->ctx : 0;
+    w->n = w->tokens.n ? ((int64_t)w->tokens.n - 1) / w->ctx : 0;
     if (w->n < 2)
         return pare_fail(d, PARE_ERR_INPUT, x->o.data, NULL,
-                         "the text has %zu tokens, which is less than two windows of %lld; one is held out", w->n_ids,
-                         (long long)w->ctx);
+                         "the text has %zu tokens, which is less than two windows of %lld; one is held out",
+                         w->tokens.n, (long long)w->ctx);
     int64_t held = x->o.eval ? x->o.eval : HELD;
     if (!x->o.eval && held > w->n / 4) held = w->n / 4 > 0 ? w->n / 4 : 1;
     if (held < 1 || held >= w->n)
@@ -69,22 +55,19 @@ pare_status pare_windows_open(pare_distill_run *x, pare_diag *d) {
                          "held out",
                          (long long)w->n - 1, (long long)w->n);
     w->train = w->n - held;
-    w->sum = pare_checksum(0, w->ids, w->n_ids * sizeof *w->ids);
+    w->sum = w->tokens.sum;
     snprintf(w->note, sizeof w->note, "%lld windows of %lld tokens from %.80s, the last %lld held out", (long long)w->n,
              (long long)w->ctx, x->o.data ? x->o.data : "the text built in", (long long)held);
     return PARE_OK;
 }
 
-void pare_windows_close(pare_windows *w) {
-    pare_free(w->ids);
-    w->ids = NULL;
-}
+void pare_windows_close(pare_windows *w) { pare_text_tokens_close(&w->tokens); }
 
 /* row: of the first token among all rows of logits of the pass. */
 void pare_windows_fill(const pare_windows *w, int64_t window, int64_t vocab, int64_t row, int64_t *ids,
                        int64_t *labels) {
-    const int64_t *from = w->ids + window * w->ctx;
-    memcpy(ids, from, (size_t)w->ctx * sizeof *ids);
+    const uint32_t *from = w->tokens.v + window * w->ctx;
+    for (int64_t t = 0; t < w->ctx; t++) ids[t] = from[t];
     if (w->bos >= 0) ids[0] = w->bos;
     for (int64_t t = 0; t < w->ctx; t++) labels[t] = (row + t) * vocab + from[t + 1];
 }
