@@ -21,8 +21,9 @@ extern "C" { /* the host's side, which the plug-in sees only through its table *
 typedef struct bench {
     pare_cuda *dev;
     const pare_backend *backend;
-    double copy; /* bytes per second that a device copy reads and writes */
-    bool smoke;  /* tiny sizes: does the program itself work (emulator) */
+    double copy;  /* bytes per second that a device copy reads and writes */
+    double empty; /* seconds of an empty kernel in a recording */
+    bool smoke;   /* tiny sizes: does the program itself work (emulator) */
     const char *only;
 } bench;
 

@@ -117,7 +117,7 @@ void bench_products(bench *b) {
         const pare_qtype *qt = pare_qtype_by_name(type);
         double bf16[16] = {};
         int64_t k = b->smoke ? 256 : 8192,
-                n = b->smoke ? 32 : (int64_t)(((size_t)208 << 20) / pare_row_bytes(qt, (size_t)k));
+                n = b->smoke ? 32 : (int64_t)(((size_t)208 << 20) / pare_row_bytes(qt, (size_t)k)) / 64 * 64;
         char name[32];
         snprintf(name, sizeof name, "%lldx%lld", (long long)n, (long long)k);
         all_m(b, "weights times f16 activations, 200 MB in one launch", type, PARE_ACT_F16, n, k, name,
