@@ -252,25 +252,26 @@ template <class T> __global__ void __launch_bounds__(T::THREADS, T::PER) pare_co
     }
 }
 
-/* Adds what several blocks have of a tile, in their order. A block per tile. */
+#define PARE_CODES_JOIN 256 /* results of a tile per block of the join */
+
+/* Adds what several blocks have of a tile, in their order. A thread per result, blocks: [tile][part of the tile]. */
 template <int ROWS, int TOKENS, bool INT8, bool WHOLE>
-__global__ void __launch_bounds__(256) pare_codes_join(pare_codes_args a) {
+__global__ void __launch_bounds__(PARE_CODES_JOIN) pare_codes_join(pare_codes_args a) {
     typedef typename pare_codes_sum<WHOLE>::type sum;
     int tile = (int)blockIdx.x, blocks = a.blocks;
     int64_t i0 = (int64_t)tile * a.steps, i1 = i0 + a.steps - 1;
     int b0 = (int)(((i0 + 1) * blocks - 1) / a.work), b1 = (int)(((i1 + 1) * blocks - 1) / a.work);
     if (b0 == b1) return;
-    const sum *part = (const sum *)a.parts + (int64_t)2 * b0 * ROWS * TOKENS;
+    int e = (int)blockIdx.y * PARE_CODES_JOIN + (int)threadIdx.x;
+    int row = tile / a.token_tiles * ROWS + e % ROWS, token = tile % a.token_tiles * TOKENS + e / ROWS;
+    if (row >= a.w.n || token >= a.m) return;
     bool later = pare_codes_first(a.work, b0, blocks) / a.steps != tile; /* only the first block's can be its second */
-    int row0 = tile / a.token_tiles * ROWS, token0 = tile % a.token_tiles * TOKENS;
-    for (int e = (int)threadIdx.x; e < ROWS * TOKENS; e += 256) {
-        int row = row0 + e % ROWS, token = token0 + e / ROWS;
-        if (row >= a.w.n || token >= a.m) continue;
-        sum v = part[(later ? ROWS * TOKENS : 0) + e];
-        for (int b = 1; b <= b1 - b0; b++) v += part[(int64_t)2 * b * ROWS * TOKENS + e];
-        float by = WHOLE ? pare_codes_whole_scale(a, row, token) : INT8 ? 1.0f : a.x_scale[token];
-        a.y[(int64_t)token * a.w.n + row] = (float)v * by;
-    }
+    const sum *part = (const sum *)a.parts + (int64_t)2 * b0 * ROWS * TOKENS + e;
+    sum v = part[later ? ROWS * TOKENS : 0];
+#pragma unroll 8
+    for (int b = 1; b <= b1 - b0; b++) v += part[(int64_t)2 * b * ROWS * TOKENS];
+    float by = WHOLE ? pare_codes_whole_scale(a, row, token) : INT8 ? 1.0f : a.x_scale[token];
+    a.y[(int64_t)token * a.w.n + row] = (float)v * by;
 }
 
 /* ---- host ---- */
@@ -290,8 +291,9 @@ template <class T> static size_t pare_codes_try(const pare_cuda *dev, bool run, 
     if (a.work % a.blocks || a.work / a.blocks % a.steps) /* some tile is shared */
         pare_launch<pare_codes_join<T::ROWS, T::TOKENS, T::INT8, T::WHOLE>>(dev->rt.stream,
                                                                             dim3((unsigned)(a.row_tiles *
-                                                                                            a.token_tiles)),
-                                                                            dim3(256), 0, a);
+                                                                                            a.token_tiles),
+                                                                                 T::ROWS * T::TOKENS / PARE_CODES_JOIN),
+                                                                            dim3(PARE_CODES_JOIN), 0, a);
     return parts;
 }
 
