@@ -3,7 +3,8 @@
  * y = x W^T for f16 and bf16 weights on tensor cores (mma.sync). Rule NONE gets f32 grade out of 16-bit products: x is
  * cut into two f16 terms times a power of two per row, or three bf16 terms that are exactly x; a product of a weight
  * and a term is exact. A block makes 128 rows of W times TM tokens from 32 columns at a time (cp.async, three stages
- * deep); for NONE the sums of 128 columns are added to second ones, since tensor cores cut where they should round. */
+ * deep); for NONE the sums of 128 columns are added to second ones, since tensor cores cut where they should round.
+ * Where that makes too few blocks, k is split and another kernel adds the parts in their order. */
 #include "cuda/dense_terms.cuh"
 #include "cuda/mma.cuh"
 
@@ -13,6 +14,8 @@
 #define THREADS 256
 #define PITCH   40 /* 16-bit elements: 20 words, so that fragments meet all banks */
 #define FLUSH   4  /* steps of DEPTH between two sums */
+#define PER     2  /* blocks wanted per multiprocessor */
+#define LEAST   8  /* steps of a split */
 
 template <int TM> struct shape { /* warps over rows x tokens, and mma tiles of a warp */
     static constexpr int WN = TM >= 64 ? 2 : 1, WM = 8 / WN, MT = ROWS / WM / 16, NT = TM / WN / 8;
@@ -21,9 +24,10 @@ template <int TM> struct shape { /* warps over rows x tokens, and mma tiles of a
 typedef struct dense {
     const uint16_t *w, *x; /* x: terms [TERMS][m][k_pad], zero past k */
     const float *row_scale;
-    float *y;
+    float *y, *parts;
     int64_t m, n, k, k_pad;
-    bool aligned; /* rows of w start at multiples of 16 bytes */
+    int splits, per_split; /* steps of a split; the last may have fewer */
+    bool aligned;          /* rows of w start at multiples of 16 bytes */
 } dense;
 
 /* Eight weights into shared memory, zero past the ends. */
@@ -98,12 +102,13 @@ static __device__ __forceinline__ void store(const dense &d, const float (&sum)[
             int64_t row = m0 + j * 8 + 2 * t + e;
             if (row >= d.m) continue;
             float scale = d.row_scale ? d.row_scale[row] : 1.0f;
+            float *to = d.splits > 1 ? d.parts + ((int64_t)blockIdx.z * d.m + row) * d.n : d.y + row * d.n;
 #pragma unroll
             for (int i = 0; i < S::MT; i++)
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
                     int64_t n = n0 + i * 16 + 8 * h + g;
-                    if (n < d.n) d.y[row * d.n + n] = sum[i][j][2 * h + e] * scale;
+                    if (n < d.n) to[n] = sum[i][j][2 * h + e] * scale;
                 }
         }
 }
@@ -113,14 +118,16 @@ template <bool BF16, int TERMS, int TM> __global__ void __launch_bounds__(THREAD
     constexpr int STAGE = (ROWS + TERMS * TM) * PITCH;
     PARE_DYNAMIC_SHARED(uint16_t, buffer);
     int warp = (int)threadIdx.x / 32, wm = warp % S::WM, wn = warp / S::WM;
-    int64_t m0 = (int64_t)blockIdx.x * TM, n0 = (int64_t)blockIdx.y * ROWS, steps = d.k_pad / DEPTH;
+    int64_t m0 = (int64_t)blockIdx.x * TM, n0 = (int64_t)blockIdx.y * ROWS, first = (int64_t)blockIdx.z * d.per_split;
+    int64_t steps = min((int64_t)d.per_split, d.k_pad / DEPTH - first), k0 = first * DEPTH;
     float acc[S::MT][S::NT][4] = {}, sum[S::MT][S::NT][4] = {};
-    for (int s = 0; s < STAGES - 1; s++) stage<TERMS, TM>(buffer + s * STAGE, d, n0, m0, s * DEPTH);
+    for (int s = 0; s < STAGES - 1; s++) stage<TERMS, TM>(buffer + s * STAGE, d, n0, m0, k0 + s * DEPTH);
     for (int64_t i = 0; i < steps; i++) {
         pare_cp_async_wait<STAGES - 2>();
         __syncthreads(); /* stage i is there for all, and all are done with stage i - 1 */
         int64_t next = i + STAGES - 1;
-        stage<TERMS, TM>(buffer + next % STAGES * STAGE, d, n0, m0, next * DEPTH);
+        if (next < steps) stage<TERMS, TM>(buffer + next % STAGES * STAGE, d, n0, m0, k0 + next * DEPTH);
+        else pare_cp_async_commit();
         multiply<BF16, TERMS, TM, S>(acc, buffer + i % STAGES * STAGE, wm, wn);
         if (TERMS > 1 && (i + 1) % FLUSH == 0) flush<S>(sum, acc);
     }
@@ -129,10 +136,33 @@ template <bool BF16, int TERMS, int TM> __global__ void __launch_bounds__(THREAD
     store<S>(d, sum, n0 + wm * S::MT * 16, m0 + wn * S::NT * 8);
 }
 
+__global__ void __launch_bounds__(THREADS) dense_sum_kernel(dense d) {
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, all = d.m * d.n;
+    if (i >= all) return;
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int s = 0; s < d.splits; s++) sum += d.parts[s * all + i];
+    d.y[i] = sum;
+}
+
+static bool wide(const pare_cuda_mm *p) { return p->m > 16; }
+
+/* Splits of k that give every multiprocessor its blocks. */
+static void plan(const pare_cuda *dev, const pare_cuda_mm *p, dense *d) {
+    int64_t steps = pare_cuda_ceil(p->k, DEPTH);
+    int64_t tiles = pare_cuda_ceil(p->m, wide(p) ? 64 : 16) * pare_cuda_ceil(p->n, ROWS);
+    int64_t splits = min((int64_t)PER * dev->rt.sms / tiles, steps / LEAST);
+    d->per_split = (int)pare_cuda_ceil(steps, splits > 1 ? splits : 1);
+    d->splits = (int)pare_cuda_ceil(steps, d->per_split);
+}
+
 template <bool BF16, int TERMS, int TM> static void launch(pare_cuda *dev, const dense &d) {
     size_t shared = (size_t)STAGES * (ROWS + TERMS * TM) * PITCH * 2;
-    dim3 grid((unsigned)pare_cuda_ceil(d.m, TM), (unsigned)pare_cuda_ceil(d.n, ROWS));
+    dim3 grid((unsigned)pare_cuda_ceil(d.m, TM), (unsigned)pare_cuda_ceil(d.n, ROWS), (unsigned)d.splits);
     pare_launch<dense_kernel<BF16, TERMS, TM>>(dev->rt.stream, grid, THREADS, shared, d);
+    if (d.splits > 1)
+        pare_launch<dense_sum_kernel>(dev->rt.stream, dim3((unsigned)pare_cuda_ceil(d.m * d.n, THREADS)), THREADS, 0,
+                                      d);
 }
 
 static bool can(const pare_cuda *dev, const pare_cuda_mm *p) {
@@ -140,18 +170,25 @@ static bool can(const pare_cuda *dev, const pare_cuda_mm *p) {
            pare_cuda_ceil(p->n, ROWS) <= 65535;
 }
 
-static size_t workspace(const pare_cuda *dev, const pare_cuda_mm *p) { return pare_cuda_dense_terms_bytes(p); }
+static size_t terms_bytes(const pare_cuda_mm *p) { return (pare_cuda_dense_terms_bytes(p) + 255) & ~(size_t)255; }
+static size_t workspace(const pare_cuda *dev, const pare_cuda_mm *p) {
+    dense d;
+    plan(dev, p, &d);
+    return terms_bytes(p) + (d.splits > 1 ? (size_t)(d.splits * p->m * p->n) * sizeof(float) : 0);
+}
 
 static void run(pare_cuda *dev, const pare_cuda_mm *p) {
     pare_cuda_dense_terms t = pare_cuda_dense_terms_make(dev, p);
-    dense d = {(const uint16_t *)p->plain_w, t.terms, t.row_scale, p->y, p->m, p->n, p->k, t.k_pad, false};
+    dense d = {(const uint16_t *)p->plain_w, t.terms, t.row_scale, p->y, NULL, p->m, p->n, p->k, t.k_pad, 1, 0, false};
+    d.parts = (float *)((char *)p->workspace + terms_bytes(p));
+    plan(dev, p, &d);
     d.aligned = p->k % 8 == 0 && ((uintptr_t)p->plain_w & 15) == 0;
-    bool wide = p->m > 16;
+    bool many = wide(p);
     if (p->plain == PARE_CT_F16) {
-        if (t.n == 2) wide ? launch<false, 2, 64>(dev, d) : launch<false, 2, 16>(dev, d);
-        else wide ? launch<false, 1, 64>(dev, d) : launch<false, 1, 16>(dev, d);
-    } else if (t.n == 3) wide ? launch<true, 3, 64>(dev, d) : launch<true, 3, 16>(dev, d);
-    else wide ? launch<true, 1, 64>(dev, d) : launch<true, 1, 16>(dev, d);
+        if (t.n == 2) many ? launch<false, 2, 64>(dev, d) : launch<false, 2, 16>(dev, d);
+        else many ? launch<false, 1, 64>(dev, d) : launch<false, 1, 16>(dev, d);
+    } else if (t.n == 3) many ? launch<true, 3, 64>(dev, d) : launch<true, 3, 16>(dev, d);
+    else many ? launch<true, 1, 64>(dev, d) : launch<true, 1, 16>(dev, d);
 }
 
 const pare_cuda_mm_kernel pare_cuda_mm_dense = {"dense", can, workspace, run};

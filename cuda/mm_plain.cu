@@ -8,7 +8,7 @@
 #include "cuda/dense_terms.cuh"
 #include "cuda/dev.cuh"
 
-#define THREADS 256
+#define THREADS 128
 #define ROWS    2 /* of W per warp */
 #define TOKENS  4 /* at most in one pass */
 
@@ -29,50 +29,79 @@ template <> struct element<PARE_CT_BF16> {
     static __device__ __forceinline__ float round(float v) { return pare_bf2f(pare_f2bf(v)); }
 };
 
-template <int CT>
-static __device__ __forceinline__ void load8(float (&out)[8], const typename element<CT>::stored *p, int have,
-                                             bool aligned) {
-    if (aligned && have == 8) {
-        uint4 v[sizeof *p / 2];
+/* Eight weights as they are stored. */
+template <int CT> struct raw8 { uint4 v[sizeof(typename element<CT>::stored) / 2]; };
+
+template <int CT, bool ALIGNED>
+static __device__ __forceinline__ raw8<CT> load8(const typename element<CT>::stored *p, int have) {
+    raw8<CT> r = {};
 #pragma unroll
-        for (int i = 0; i < (int)(sizeof *p / 2); i++) v[i] = pare_load_stream((const uint4 *)p + i);
-        uint32_t word[sizeof v / 4];
+    for (int i = 0; i < (int)(sizeof r / 16) && ALIGNED; i++)
+        if (have == 8) r.v[i] = pare_load_stream((const uint4 *)p + i);
+    if (!ALIGNED) {
+        typename element<CT>::stored all[8];
 #pragma unroll
-        for (int i = 0; i < (int)(sizeof v / 16); i++)
-            word[4 * i] = v[i].x, word[4 * i + 1] = v[i].y, word[4 * i + 2] = v[i].z, word[4 * i + 3] = v[i].w;
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            out[i] = sizeof *p == 4 ? pare_float(word[i * sizeof v / 32])
-                                    : element<CT>::value((uint16_t)(word[i / 2] >> 16 * (i % 2)));
-        return;
+        for (int i = 0; i < 8; i++) all[i] = i < have ? p[i] : (typename element<CT>::stored)0;
+        memcpy(&r, all, sizeof r);
     }
-#pragma unroll
-    for (int i = 0; i < 8; i++) out[i] = i < have ? element<CT>::value(p[i]) : 0.0f;
+    return r;
+}
+template <int CT> static __device__ __forceinline__ float weight(const raw8<CT> &r, int i) {
+    const uint4 &v = r.v[sizeof r == 32 ? i / 4 : 0];
+    int at = sizeof r == 32 ? i % 4 : i / 2;
+    uint32_t word = at == 0 ? v.x : at == 1 ? v.y : at == 2 ? v.z : v.w;
+    return sizeof r == 32 ? pare_float(word) : element<CT>::value((uint16_t)(word >> 16 * (i % 2)));
 }
 
-template <int CT, int TM>
+/* Eight of x, rounded as the rule says. */
+template <int CT, bool ALIGNED>
+static __device__ __forceinline__ void x8(float (&out)[8], const float *p, int have, bool rounded) {
+#pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+        float4 v = make_float4(0, 0, 0, 0);
+        if (ALIGNED) v = pare_load4(p + i);
+        out[i] = v.x, out[i + 1] = v.y, out[i + 2] = v.z, out[i + 3] = v.w;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (!ALIGNED) out[i] = i < have ? p[i] : 0.0f;
+        if (rounded) out[i] = element<CT>::round(out[i]);
+    }
+}
+
+/* DEEP x 256 columns of both rows are asked for before the first are used: about 64 KB under way per multiprocessor. */
+template <int CT, int TM, bool ALIGNED>
 __global__ void __launch_bounds__(THREADS)
-    rows_kernel(const void *w, const float *x, float *y, int64_t m, int64_t n, int64_t k, bool aligned, bool rounded) {
+    rows_kernel(const void *w, const float *x, float *y, int64_t m, int64_t n, int64_t k, bool rounded) {
     typedef typename element<CT>::stored stored;
+    constexpr int DEEP = CT == PARE_CT_F32 ? TM > 1 ? 1 : 2 : TM > 1 ? 2 : 4;
     int64_t row = ((int64_t)blockIdx.x * THREADS + threadIdx.x) / 32 * ROWS;
     int lane = (int)threadIdx.x % 32;
     if (row >= n) return;
     const stored *w0 = (const stored *)w + row * k, *w1 = row + 1 < n ? w0 + k : w0;
     for (int64_t first = 0; first < m; first += TM) {
         float sum[ROWS][TM] = {};
-        for (int64_t at = 8 * lane; at < k; at += 256) {
-            float a[8], b[8];
-            int have = k - at < 8 ? (int)(k - at) : 8;
-            load8<CT>(a, w0 + at, have, aligned);
-            load8<CT>(b, w1 + at, have, aligned);
+        for (int64_t at = 8 * lane; at < k; at += 256 * DEEP) {
+            raw8<CT> under_way[DEEP][ROWS];
 #pragma unroll
-            for (int i = 0; i < TM; i++) {
-                const float *from = x + (first + i < m ? first + i : m - 1) * k + at;
+            for (int d = 0; d < DEEP; d++) {
+                int have = (int)max((int64_t)0, min((int64_t)8, k - at - 256 * d));
+                under_way[d][0] = load8<CT, ALIGNED>(w0 + at + 256 * d, have);
+                under_way[d][1] = load8<CT, ALIGNED>(w1 + at + 256 * d, have);
+            }
 #pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    float v = j < have ? from[j] : 0.0f;
-                    if (rounded) v = element<CT>::round(v);
-                    sum[0][i] = fmaf(a[j], v, sum[0][i]), sum[1][i] = fmaf(b[j], v, sum[1][i]);
+            for (int d = 0; d < DEEP; d++) {
+                int have = (int)max((int64_t)0, min((int64_t)8, k - at - 256 * d));
+                if (!have) break;
+#pragma unroll
+                for (int i = 0; i < TM; i++) {
+                    float v[8];
+                    x8<CT, ALIGNED>(v, x + min(first + i, m - 1) * k + at + 256 * d, have, rounded);
+#pragma unroll
+                    for (int j = 0; j < 8; j++)
+#pragma unroll
+                        for (int r = 0; r < ROWS; r++)
+                            sum[r][i] = fmaf(weight<CT>(under_way[d][r], j), v[j], sum[r][i]);
                 }
             }
         }
@@ -86,15 +115,15 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-template <int CT> static void launch(pare_cuda *dev, const pare_cuda_mm *p) {
+template <int CT, int TM> static void launch(pare_cuda *dev, const pare_cuda_mm *p) {
     dim3 grid((unsigned)pare_cuda_ceil(p->n, THREADS / 32 * ROWS));
-    bool aligned = p->k % 8 == 0 && ((uintptr_t)p->plain_w & 15) == 0, rounded = p->rule != PARE_CR_NONE;
-    if (p->m == 1)
-        pare_launch<rows_kernel<CT, 1>>(dev->rt.stream, grid, THREADS, 0, p->plain_w, p->x, p->y, p->m, p->n, p->k,
-                                        aligned, rounded);
+    bool rounded = p->rule != PARE_CR_NONE;
+    if (p->k % 8 == 0 && (((uintptr_t)p->plain_w | (uintptr_t)p->x) & 15) == 0)
+        pare_launch<rows_kernel<CT, TM, true>>(dev->rt.stream, grid, THREADS, 0, p->plain_w, p->x, p->y, p->m, p->n,
+                                               p->k, rounded);
     else
-        pare_launch<rows_kernel<CT, TOKENS>>(dev->rt.stream, grid, THREADS, 0, p->plain_w, p->x, p->y, p->m, p->n, p->k,
-                                             aligned, rounded);
+        pare_launch<rows_kernel<CT, TM, false>>(dev->rt.stream, grid, THREADS, 0, p->plain_w, p->x, p->y, p->m, p->n,
+                                                p->k, rounded);
 }
 
 static bool is_plain(const pare_cuda_mm *p) {
@@ -107,10 +136,14 @@ static size_t none(const pare_cuda *dev, const pare_cuda_mm *p) { return 0; }
 static bool rows_can(const pare_cuda *dev, const pare_cuda_mm *p) {
     return is_plain(p) && (p->m <= TOKENS || (p->plain == PARE_CT_BF16 && dev->rt.arch < 80));
 }
+template <int TM> static void rows_of(pare_cuda *dev, const pare_cuda_mm *p) {
+    if (p->plain == PARE_CT_F32) launch<PARE_CT_F32, TM>(dev, p);
+    else if (p->plain == PARE_CT_F16) launch<PARE_CT_F16, TM>(dev, p);
+    else launch<PARE_CT_BF16, TM>(dev, p);
+}
 static void rows_run(pare_cuda *dev, const pare_cuda_mm *p) {
-    if (p->plain == PARE_CT_F32) launch<PARE_CT_F32>(dev, p);
-    else if (p->plain == PARE_CT_F16) launch<PARE_CT_F16>(dev, p);
-    else launch<PARE_CT_BF16>(dev, p);
+    if (p->m == 1) rows_of<1>(dev, p);
+    else rows_of<TOKENS>(dev, p);
 }
 const pare_cuda_mm_kernel pare_cuda_mm_rows = {"rows", rows_can, none, rows_run};
 
@@ -125,12 +158,16 @@ static void f32_run(pare_cuda *dev, const pare_cuda_mm *p) {
 }
 const pare_cuda_mm_kernel pare_cuda_mm_f32 = {"f32", f32_can, none, f32_run};
 
-/* cuBLAS for 16-bit weights. The library is loaded when a product is planned, since a recording cannot. */
+/* cuBLAS for 16-bit weights. The library is loaded when a product is planned, since a recording cannot. A rounded x is
+ * one product; f32 grade takes one per term and 512 columns, which pays for many tokens only. Small weights: rows. */
 static bool blas_can(const pare_cuda *dev, const pare_cuda_mm *p) {
-    return is_plain(p) && p->plain != PARE_CT_F32 && p->m >= 32 && p->k % 8 == 0 && p->n >= 32 &&
+    int64_t least = p->rule == PARE_CR_NONE ? 32 : p->n * p->k < 1 << 22 ? TOKENS + 1 : 2;
+    return is_plain(p) && p->plain != PARE_CT_F32 && p->m >= least && p->k % 8 == 0 && p->n >= 32 &&
            (p->plain == PARE_CT_F16 || dev->rt.arch >= 80) && pare_cuda_blas_get(const_cast<pare_cuda *>(dev));
 }
-static size_t blas_workspace(const pare_cuda *dev, const pare_cuda_mm *p) { return pare_cuda_dense_terms_bytes(p); }
+static size_t blas_workspace(const pare_cuda *dev, const pare_cuda_mm *p) {
+    return pare_cuda_mm_dense.workspace(dev, p);
+}
 
 static void blas_run(pare_cuda *dev, const pare_cuda_mm *p) {
     pare_cuda_dense_terms t = pare_cuda_dense_terms_make(dev, p);
