@@ -6,13 +6,13 @@
 #include "core/log.h"
 #include "core/status.h"
 #include "formats/checksum.h"
+#include "formats/out_place.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SAVE_SECONDS 300
@@ -113,19 +113,12 @@ static pare_status sizes(pare_distill_run *x, pare_diag *d) {
     return PARE_OK;
 }
 
-static bool same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* Before hours of work: could the output be written at the end? */
 static pare_status check_output(const pare_distill_opts *o, pare_diag *d) {
+    pare_source_kind k = PARE_SOURCE_FOLDER;
     if (!o->out) return pare_fail(d, PARE_ERR_USAGE, NULL, "-o", "no output was named");
-    if (same_file(o->out, o->teacher))
-        return pare_fail(d, PARE_ERR_USAGE, o->out, "-o", "the output would replace the teacher");
-    if (access(o->out, F_OK) == 0 && !o->force)
-        return pare_fail(d, PARE_ERR_EXISTS, o->out, NULL, "it exists; name another output, or use --force");
-    return PARE_OK;
+    PARE_TRY(pare_job_kind_of(o->out, o->format, &k, d));
+    return pare_out_check(o->out, k == PARE_SOURCE_FOLDER, k != PARE_SOURCE_GGUF, o->force, o->teacher, d);
 }
 
 /* Options as JSON: part of the report, and of what a checkpoint belongs to. */

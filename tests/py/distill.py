@@ -134,6 +134,8 @@ for what, code, words, a in (
     target = f"{out}/half" if what == "an output that is there" else f"{out}/never"
     r = run(*distill(target, *a, "--steps", 5) if "--steps" not in a else distill(target, *a))
     check(what, r.returncode == code and words in r.stderr and not os.path.exists(f"{out}/never"), r.stderr.strip()[-110:])
+r = run("distill", "--teacher", teacher, "--layers", 3, "-o", f"{out}/absent/x", "--data", train, "--steps", 10**6)
+check("a folder that is not there, before any work", r.returncode == 4 and "absent" in r.stderr, r.stderr.strip()[-110:])
 bad = run("distill", "--teacher", teacher, "-o", teacher, "--keep-layers", "0", "--force")
-check("the teacher is not overwritten", bad.returncode == 2 and "replace the teacher" in bad.stderr)
+check("the teacher is not overwritten", bad.returncode == 2 and "the output is the input" in bad.stderr)
 finish()

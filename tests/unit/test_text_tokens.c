@@ -9,7 +9,8 @@
 
 static const char json[] =
     "{\"decoder\":{\"type\":\"ByteLevel\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
-    "\"use_regex\":false},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"\xC4\x8A\":3,\"\xC3\x83\":4,"
+    "\"use_regex\":false},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"\xC4\x8A\":3,\"\xC3\x83\":"
+    "4,"
     "\"\xC2\xA9\":5,\"aa\":6},\"merges\":[\"a b\",\"a a\"]}}";
 
 static pare_tokenizer *tok;
@@ -28,12 +29,8 @@ static int teardown(void **state) {
 
 static pare_status read_text(const char *text, size_t n, size_t piece, size_t most, pare_text_tokens *out,
                              pare_diag *d) {
-    const pare_text_opts o = {.path = save("text", text, n),
-                              .beside = at("out"),
-                              .model = "m",
-                              .vocab = 7,
-                              .piece = piece,
-                              .most = most};
+    const pare_text_opts o =
+        {.path = save("text", text, n), .beside = at("out"), .model = "m", .vocab = 7, .piece = piece, .most = most};
     *d = (pare_diag){0};
     return pare_text_tokens_open(tok, &o, out, d);
 }
@@ -102,12 +99,8 @@ static void pieces(void **state) {
 static void refused(const char *text, size_t n, int64_t vocab, pare_status want, const char *says) {
     pare_text_tokens t;
     pare_diag d = {0};
-    const pare_text_opts o = {.path = save("text", text, n),
-                              .beside = at("out"),
-                              .model = "m",
-                              .vocab = vocab,
-                              .piece = 16,
-                              .most = 8};
+    const pare_text_opts o =
+        {.path = save("text", text, n), .beside = at("out"), .model = "m", .vocab = vocab, .piece = 16, .most = 8};
     assert_int_equal(pare_text_tokens_open(tok, &o, &t, &d), want);
     if (!strstr(d.text, says)) fail_msg("`%s` does not say `%s`", d.text, says);
     pare_text_tokens_close(&t);
