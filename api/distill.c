@@ -67,12 +67,12 @@ static pare_status parse_loss(pare_distill_run *x, const char *text, pare_diag *
 static double or_default(double v, double otherwise) { return v >= 0 ? v : otherwise; }
 
 static pare_status defaults(pare_distill_run *x, pare_diag *d) {
-    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales"};
+    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat"};
     pare_distill_opts *o = &x->o;
     int k;
     PARE_TRY(word_of(o->divergence, "--divergence", ways, 3, &k, d));
     x->divergence = (pare_divergence)k;
-    PARE_TRY(word_of(o->train, "--train", trains, 3, &k, d));
+    PARE_TRY(word_of(o->train, "--train", trains, 4, &k, d));
     x->train = (pare_train)k;
     PARE_TRY(parse_loss(x, o->loss, d));
     if (!o->temperature) o->temperature = 1;
@@ -124,7 +124,7 @@ static pare_status check_output(const pare_distill_opts *o, pare_diag *d) {
 /* Options as JSON: part of the report, and of what a checkpoint belongs to. */
 static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_diag *d) {
     const pare_distill_opts *o = &x->o;
-    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales"};
+    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat"};
     t->options = pare_sprintf(
         "{\"kl\": %.9g, \"ce\": %.9g, \"hidden\": %.9g, \"cosine\": %.9g, \"divergence\": \"%s\", \"temperature\": "
         "%.17g, "
@@ -270,6 +270,7 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
     r->curve = t->curve;
     for (size_t i = 0; i < x->n_params; i++)
         if (x->param[i].ema) memcpy(x->param[i].w, x->param[i].ema, x->param[i].n * sizeof(float));
+    if (x->trainer.optim.ema > 0) PARE_TRY(pare_distill_refresh(x, d));
     for (size_t i = 0; i < x->student.n; i++)
         if (x->student.scales[i]) pare_scales_settle(x->student.scales[i], x->student.master[i]);
     PARE_TRY(pare_distill_measure(x, &r->after, d));
@@ -289,6 +290,9 @@ static void close_all(pare_distill_run *x) {
     for (size_t i = 0; x->mask && i < x->n_params; i++) pare_free(x->mask[i]);
     pare_free(x->mask);
     pare_free(x->tensor);
+    pare_free(x->of_codes);
+    for (size_t i = 0; x->unit && i < x->n_params; i++) pare_free(x->unit[i]);
+    pare_free(x->unit);
     pare_free(x->param);
     pare_free(x->grad);
     pare_free(x->hidden_in);

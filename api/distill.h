@@ -6,6 +6,8 @@
  *   distill.c         options, the order of things
  *   distill_student.c the job's tensors as masters, and as a source that the graph builder reads
  *   distill_scales.c  a quantized matrix's scales as what is trained
+ *   distill_codes.c   its codes as what is trained
+ *   distill_qat.c     which matrices these are, and what they begin at
  *   distill_data.c    windows of the text
  *   distill_tokens.c  its tokens, in memory or beside the output
  *   distill_graph.c   losses and gradients behind the student's graph
@@ -15,6 +17,7 @@
 #ifndef PARE_API_DISTILL_H
 #define PARE_API_DISTILL_H
 
+#include "api/distill_codes.h"
 #include "api/distill_tokens.h"
 #include "api/job.h"
 #include "distill/loss.h"
@@ -25,7 +28,7 @@
 
 typedef enum pare_term { PARE_TERM_KL, PARE_TERM_CE, PARE_TERM_HIDDEN, PARE_TERM_COSINE, PARE_TERMS } pare_term;
 
-typedef enum pare_train { PARE_TRAIN_ALL, PARE_TRAIN_NORMS, PARE_TRAIN_SCALES } pare_train;
+typedef enum pare_train { PARE_TRAIN_ALL, PARE_TRAIN_NORMS, PARE_TRAIN_SCALES, PARE_TRAIN_QAT } pare_train;
 
 /* The scales of one matrix (distill_scales.c). factor and grad: [rows][blocks][parts]. owns: pare_scales_close */
 typedef struct pare_scales {
@@ -38,6 +41,8 @@ typedef struct pare_scales {
 bool pare_scales_known(const pare_qtype *q);
 pare_status pare_scales_open(const pare_source *src, const pare_stored *t, size_t rows, size_t cols, pare_scales *s,
                              pare_diag *d);
+/* The same with room for rows that the caller fills. */
+pare_status pare_scales_room(const pare_qtype *type, size_t rows, size_t cols, pare_scales *s, pare_diag *d);
 void pare_scales_close(pare_scales *s);
 /* grad from the matrix's gradient; the matrix from the factors. */
 pare_status pare_scales_gradient(pare_scales *s, const float *dw, pare_diag *d);
@@ -56,6 +61,7 @@ typedef struct pare_student {
     pare_job_tensor **of;     /* per tensor of the view */
     float **master;           /* per tensor of the view: trained values, or NULL */
     pare_scales **scales;     /* per tensor of the view: what makes master, or NULL */
+    pare_codes **codes;       /* per tensor of the view: what makes the scales' rows, or NULL */
     const int *teacher_layer; /* per layer of the student: the teacher's it is compared with */
     pare_weights *w;
     pare_lm_run run;
@@ -95,6 +101,8 @@ typedef struct pare_distill_run {
     size_t n_params;
     uint8_t **mask; /* per parameter, NULL: dense */
     size_t *tensor; /* per parameter: of the student's view */
+    float **unit;   /* per parameter: what its rates are relative to, or NULL */
+    bool *of_codes; /* per parameter: its codes' latents; else its scales, or itself */
     pare_trainer trainer;
     /* a pass */
     int64_t *ids, *labels_at; /* [micro][ctx] */
@@ -116,6 +124,14 @@ pare_status pare_student_open(pare_distill_run *x, pare_diag *d);
 void pare_student_close(pare_student *s);
 /* The job's trained tensors are the masters from now on. */
 pare_status pare_student_settle(pare_student *s, pare_diag *d);
+
+/* distill_qat.c */
+/* Formats of the output's matrices, before anything is read. */
+pare_status pare_qat_plan(pare_distill_run *x, const pare_job_opts *jo, pare_diag *d);
+/* A matrix whose codes are trained. */
+bool pare_qat_trains(const pare_job_tensor *t);
+/* scales and codes of the view's tensor i, which becomes t; w [rows, cols]: its values now, then those of its codes. */
+pare_status pare_qat_add(pare_student *s, size_t i, const pare_job_tensor *t, float *w, pare_diag *d);
 
 /* distill_data.c */
 pare_status pare_windows_open(pare_distill_run *x, pare_diag *d);

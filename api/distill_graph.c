@@ -9,6 +9,7 @@
 #include "graph/grad.h"
 #include "graph/graph_impl.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -117,6 +118,25 @@ static pare_status mask_of(const float *w, size_t n, uint8_t **out, pare_diag *d
     return PARE_OK;
 }
 
+/* Norms beside factors: relative, too. Weights of one norm can lie a hundredfold apart, and the smallest multiply the
+ * largest activations. Where an element is 0 it is the mean size of the others. */
+static pare_status own_size(const float *w, size_t n, float **out, pare_diag *d) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += fabs((double)w[i]);
+    if (!(*out = pare_malloc(n * sizeof **out))) return no_memory(d);
+    for (size_t i = 0; i < n; i++) (*out)[i] = w[i] != 0 ? fabsf(w[i]) : sum > 0 ? (float)(sum / (double)n) : 1.0f;
+    return PARE_OK;
+}
+
+/* Behind a matrix's scales: the latents of its codes. */
+static void add_codes(pare_distill_run *x, size_t i, pare_value v, pare_value *wanted) {
+    const pare_codes *c = x->student.codes[i];
+    size_t n = c->scales->rows * c->scales->cols, at = x->n_params++;
+    x->tensor[at] = i, x->of_codes[at] = true, wanted[at] = v;
+    x->param[at] = (pare_param){.name = x->param[at - 1].name, .w = c->at, .n = n, .mask = c->zeros};
+    x->r->trained += n;
+}
+
 /* The graph's weights that are masters, each once. */
 static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare_diag *d) {
     const pare_graph *g = x->student.run.m.g;
@@ -137,8 +157,13 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         wanted[x->n_params] = (pare_value)v;
         x->param[x->n_params] =
             (pare_param){.name = g->values[v].name, .w = w, .n = n, .decay = matrix, .mask = x->mask[x->n_params]};
+        if (x->train != PARE_TRAIN_ALL && !k) PARE_TRY(own_size(w, n, &x->unit[x->n_params], d));
+        x->param[x->n_params].unit = x->unit[x->n_params];
         x->n_params++;
         x->r->trained += n;
+        if (!x->student.codes[i]) continue;
+        add_codes(x, i, (pare_value)v, wanted);
+        sparse += x->student.codes[i]->zeros != NULL;
     }
     if (x->train == PARE_TRAIN_SCALES && !scaled)
         return pare_fail(d, PARE_ERR_USAGE, x->student.job->src->path, "--train",
@@ -150,14 +175,17 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
 static pare_status gradients(pare_distill_run *x, pare_diag *d) {
     pare_graph *g = x->student.run.m.g;
     const pare_grad_opts opts = {.recompute = x->o.recompute};
-    size_t room = x->student.n + 1;
+    size_t room = 2 * x->student.n + 1; /* scales and codes of each */
     pare_value *wanted = pare_calloc(room, sizeof *wanted);
     x->grad = pare_calloc(room, sizeof *x->grad);
     x->param = pare_calloc(room, sizeof *x->param);
     x->mask = pare_calloc(room, sizeof *x->mask);
     x->tensor = pare_calloc(room, sizeof *x->tensor);
-    pare_status s =
-        wanted && x->grad && x->param && x->mask && x->tensor ? list_parameters(x, wanted, d) : no_memory(d);
+    x->of_codes = pare_calloc(room, sizeof *x->of_codes);
+    x->unit = pare_calloc(room, sizeof *x->unit);
+    pare_status s = wanted && x->grad && x->param && x->mask && x->tensor && x->of_codes && x->unit
+                        ? list_parameters(x, wanted, d)
+                        : no_memory(d);
     if (s == PARE_OK) s = pare_grad_build(g, x->loss, (int)x->n_params, wanted, &opts, x->grad, d);
     for (size_t i = 0; s == PARE_OK && i < x->n_params; i++) {
         if (x->grad[i] < 0)

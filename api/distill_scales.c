@@ -36,27 +36,32 @@ static void store(const pare_qtype *t, float v, uint8_t *p) {
     else h = t == &pare_qtype_f16 ? pare_f32_to_f16(v) : pare_f32_to_bf16(v), memcpy(p, &h, sizeof h);
 }
 
-pare_status pare_scales_open(const pare_source *src, const pare_stored *t, size_t rows, size_t cols, pare_scales *s,
-                             pare_diag *d) {
-    *s = (pare_scales){.type = t->type, .rows = rows, .cols = cols, .at = {0, -1}};
-    for (size_t i = 0; t->type->kind == PARE_QK_BLOCK && i < sizeof fields / sizeof *fields; i++)
-        if (strcmp(fields[i].name, t->type->name) == 0) s->at[0] = fields[i].d, s->at[1] = fields[i].m;
+pare_status pare_scales_room(const pare_qtype *type, size_t rows, size_t cols, pare_scales *s, pare_diag *d) {
+    *s = (pare_scales){.type = type, .rows = rows, .cols = cols, .at = {0, -1}};
+    for (size_t i = 0; type->kind == PARE_QK_BLOCK && i < sizeof fields / sizeof *fields; i++)
+        if (strcmp(fields[i].name, type->name) == 0) s->at[0] = fields[i].d, s->at[1] = fields[i].m;
     s->parts = s->at[1] >= 0 ? 2 : 1;
-    s->block = t->type->block_elems ? t->type->block_elems : cols;
-    s->row_bytes = pare_row_bytes(t->type, cols);
-    s->block_bytes = t->type->block_elems ? t->type->block_bytes : s->row_bytes;
+    s->block = type->block_elems ? type->block_elems : cols;
+    s->row_bytes = pare_row_bytes(type, cols);
+    s->block_bytes = type->block_elems ? type->block_bytes : s->row_bytes;
     s->blocks = cols / s->block;
     s->n = rows * s->blocks * (size_t)s->parts;
     s->data = pare_malloc_aligned(rows * s->row_bytes);
     s->factor = pare_malloc(s->n * sizeof *s->factor);
     s->grad = pare_calloc(s->n, sizeof *s->grad);
     if (!s->data || !s->factor || !s->grad)
-        return pare_fail(d, PARE_ERR_NOMEM, src->path, t->name, "no memory for this matrix's scales");
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, "scales", "no memory for a matrix's scales");
+    for (size_t i = 0; i < s->n; i++) s->factor[i] = 1;
+    return PARE_OK;
+}
+
+pare_status pare_scales_open(const pare_source *src, const pare_stored *t, size_t rows, size_t cols, pare_scales *s,
+                             pare_diag *d) {
+    PARE_TRY(pare_scales_room(t->type, rows, cols, s, d));
     for (size_t r = 0; r < rows; r++) {
         const void *p = pare_source_rows(src, t, r, 1, s->data + r * s->row_bytes);
         if (p != s->data + r * s->row_bytes) memcpy(s->data + r * s->row_bytes, p, s->row_bytes);
     }
-    for (size_t i = 0; i < s->n; i++) s->factor[i] = 1;
     return PARE_OK;
 }
 

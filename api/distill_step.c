@@ -69,7 +69,7 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
     for (size_t i = 0; i < x->n_params && s == PARE_OK; i++) {
         pare_scales *k = x->student.scales[x->tensor[i]];
         grad[i] = pare_exec_value(x->student.run.e, x->grad[i])->data;
-        if (!k) continue;
+        if (!k || x->of_codes[i]) continue; /* a latent takes its value's gradient as it is */
         s = pare_scales_gradient(k, grad[i], d);
         grad[i] = k->grad;
     }
@@ -79,6 +79,8 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
 }
 
 pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d) {
+    for (size_t i = 0; i < x->student.n; i++)
+        if (x->student.codes[i]) PARE_TRY(pare_codes_snap(x->student.codes[i], d));
     for (size_t i = 0; i < x->student.n; i++)
         if (x->student.scales[i]) PARE_TRY(pare_scales_values(x->student.scales[i], x->student.master[i], d));
     return PARE_OK;

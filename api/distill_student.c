@@ -79,6 +79,7 @@ static bool stored_as_codes(const pare_job *job) {
 
 static pare_status plan(pare_distill_run *x, pare_job_opts jo, pare_diag *d) {
     pare_job *job = x->student.job;
+    if (x->train == PARE_TRAIN_QAT) return pare_qat_plan(x, &jo, d);
     if (jo.to && x->train == PARE_TRAIN_SCALES)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--to", "with --train scales codes stay as they are; leave it out");
     if (!jo.to && x->train == PARE_TRAIN_ALL && stored_as_codes(job)) {
@@ -123,6 +124,7 @@ static pare_status decode(const pare_student *s, const pare_job_tensor *t, float
 static bool trained(const pare_distill_run *x, const pare_job_tensor *t, pare_tensor_name name) {
     if (name.role == PARE_ROLE_ROPE_FREQS) return false;
     if (t->map->ndim == 1) return true;
+    if (x->train == PARE_TRAIN_QAT) return pare_qat_trains(t);
     return x->train == PARE_TRAIN_ALL || (x->train == PARE_TRAIN_SCALES && pare_scales_known(t->map->src->type));
 }
 
@@ -153,6 +155,7 @@ static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
         if (!p) return no_memory(d);
         if (x->train == PARE_TRAIN_SCALES && t->map->ndim > 1) PARE_TRY(add_scales(s, t, d));
         PARE_TRY(decode(s, t, p, d));
+        if (x->train == PARE_TRAIN_QAT && pare_qat_trains(t)) PARE_TRY(pare_qat_add(s, s->n, t, p, d));
         v->type = &pare_qtype_f32, v->layout = PARE_LAYOUT_PLAIN, v->data = p, v->bytes = n * sizeof *p;
     }
     s->n++;
@@ -167,7 +170,8 @@ static pare_status open_view(pare_distill_run *x, pare_diag *d) {
     s->master = pare_calloc(s->job->n + 1, sizeof *s->master);
     s->room = s->job->n + 1;
     s->scales = pare_calloc(s->room, sizeof *s->scales);
-    if (!s->tensors || !s->of || !s->master || !s->scales) return no_memory(d);
+    s->codes = pare_calloc(s->room, sizeof *s->codes);
+    if (!s->tensors || !s->of || !s->master || !s->scales || !s->codes) return no_memory(d);
     for (size_t i = 0; i < s->job->n; i++) PARE_TRY(add(x, &s->job->t[i], d));
     s->view = *(pare_source_impl *)s->job->src->impl;
     memset(&s->view.by_name, 0, sizeof s->view.by_name);
@@ -223,6 +227,11 @@ void pare_student_close(pare_student *s) {
         if (s->scales[i]) pare_scales_close(s->scales[i]);
         pare_free(s->scales[i]);
     }
+    for (size_t i = 0; s->codes && i < s->room; i++) {
+        if (s->codes[i]) pare_codes_close(s->codes[i]);
+        pare_free(s->codes[i]);
+    }
+    pare_free(s->codes);
     pare_free(s->scales);
     pare_free(s->master);
     pare_free(s->of);

@@ -19,7 +19,7 @@ static const pare_recipe_key keys[] = {
     KEY("loss", 's', loss, "terms and weights, as --loss"),
     KEY("divergence", 's', divergence, "forward, reverse, js"),
     KEY("temperature", 'd', temperature, "of both distributions"),
-    KEY("train", 's', train, "all, norms, scales"),
+    KEY("train", 's', train, "all, norms, scales, qat"),
     KEY("lr", 'd', rate, "top of the schedule"),
     KEY("min_lr", 'd', min_rate, "its end, as a share of lr"),
     KEY("warmup", 'i', warmup, "steps over which the rate rises"),

@@ -68,7 +68,7 @@ static void adamw(const step_job *j, const pare_param *p, size_t first, size_t e
         m[i] = j->beta1 * m[i] + (1.0f - j->beta1) * g;
         v[i] = j->beta2 * v[i] + (1.0f - j->beta2) * (g * g);
         float step = m[i] * j->fix1 / (sqrtf(v[i] * j->fix2) + j->eps);
-        w[i] -= j->rate * (step + j->decay * w[i]);
+        w[i] -= j->rate * (p->unit ? p->unit[i] : 1.0f) * (step + j->decay * w[i]);
     }
 }
 
@@ -76,7 +76,8 @@ static void sgd(const step_job *j, const pare_param *p, size_t first, size_t end
     float momentum = (float)j->o->momentum;
     for (size_t i = first; i < end; i++) {
         p->v[i] = momentum * p->v[i] + p->g[i] * j->scale;
-        p->w[i] -= j->rate * (p->v[i] + j->decay * p->w[i]);
+        float unit = p->unit ? p->unit[i] : 1.0f; /* squared: that of w / unit, back in w */
+        p->w[i] -= j->rate * unit * unit * (p->v[i] + j->decay * p->w[i]);
     }
 }
 

@@ -20,6 +20,7 @@ typedef struct pare_param {
     const float *g;      /* of the step at hand */
     float *m, *v;        /* state of w's size; SGD uses v alone */
     float *ema;          /* NULL: no average */
+    const float *unit;   /* rates are in units of these, one for each element; NULL: of 1 */
     const uint8_t *mask; /* bit i % 8 of byte i / 8: element i stays 0; NULL: none */
     size_t n;
     bool decay; /* matrices; norms and biases are not pulled to 0 */

@@ -24,7 +24,8 @@ static const char examples[] =
     "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
-    "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n";
+    "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n"
+    "  pare distill --teacher big --to q4_0 --train qat -o small.gguf --lr 2e-3 --steps 400 --data text.txt\n";
 
 static pare_status save(pare_distill_report *r, const char *json, const char *svg, pare_diag *d) {
     pare_status s = PARE_OK;
@@ -63,7 +64,9 @@ int pare_cmd_distill(int argc, char **argv) {
          "kept)"},
         {"--teacher-memory", 0, 'b', &o.teacher_bytes, "BYTES", "for these; a file beside OUT has the rest (512M)"},
         {"--train", 0, 's', &o.train, "WHAT",
-         "all; norms: norms and biases alone; scales: these, and what multiplies a quantized student's codes (all)"},
+         "all; norms: norms and biases alone; scales: these, and what multiplies a quantized student's codes; qat: "
+         "these, "
+         "and the codes (all)"},
         {"--lr", 0, 'd', &o.rate, "RATE", "top of the schedule (1e-4)"},
         {"--warmup", 0, 'i', &o.warmup, "N", "steps over which the rate rises (a twentieth of all)"},
         {"--schedule", 0, 's', &o.schedule, "SHAPE", "cosine, linear or constant (cosine)"},

@@ -26,8 +26,8 @@ typedef struct pare_distill_opts {
     const char *loss;              /* "kl=1,ce=0.5,hidden=1,cosine=1"; NULL: "kl" */
     const char *divergence;        /* "forward" (NULL), "reverse", "js" */
     double temperature;            /* 0: 1 */
-    const char *train;     /* "all" (NULL), "norms" (and biases), or "scales" (these, and what multiplies a quantized
-                              student's codes, which stay) */
+    const char *train;     /* "all" (NULL), "norms" (and biases), "scales" (these, and what multiplies a quantized
+                              student's codes, which stay), or "qat" (these, and the codes) */
     const char *optimizer; /* "adamw" (NULL) or "sgd" */
     const char *schedule;  /* "cosine" (NULL), "linear", "constant" */
     double rate;           /* 0: 1e-4 */
