@@ -100,6 +100,15 @@ $(CB)/libpare-cuda.so: $(CUDA_OBJ)
 $(B)/libpare-cuda.so: $(CB)/libpare-cuda.so
 	$(Q)cp $< $@
 
+# ---- MPI: libpare-mpi.so where mpicc is found ----
+MPICC  ?= $(shell command -v mpicc 2>/dev/null)
+MPI_SO := $(if $(MPICC),$(B)/libpare-mpi.so)
+all: $(MPI_SO)
+$(B)/libpare-mpi.so: mpi/mpi.c $(wildcard core/*.h core/*.def include/pare/*)
+	@mkdir -p $(@D)
+	@echo "  mpicc $<"
+	$(Q)OMPI_CC=$(CC) $(MPICC) $(BASE) $(OPT) $(CFLAGS) -DPARE_BUILD_ID='"$(BUILD_ID)"' -shared $< -o $@ -ldl
+
 EMU_OBJ    := $(patsubst cuda/%.cu,$(B)/emu/%.o,$(filter-out cuda/rt.cu,$(CUDA_SRC))) $(B)/emu/emu.o
 EMU_SO     := $(B)/libpare-cuda-emu.so
 EMU_FLAGS  := -std=gnu++17 -O2 -g -fopenmp -ffp-contract=off -fno-strict-aliasing -fPIC -fvisibility=hidden -Wall -Wno-unused-parameter -Wno-unused-function -Wno-unknown-pragmas \
@@ -246,6 +255,7 @@ install: all $(MAN)
 	install -m 755 $(LIBSO) $(DESTDIR)$(PREFIX)/lib/libpare.so.0
 	ln -sf libpare.so.0 $(DESTDIR)$(PREFIX)/lib/libpare.so
 	$(if $(CUDA_SO),install -m 755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libpare-cuda.so)
+	$(if $(MPI_SO),install -m 755 $(MPI_SO) $(DESTDIR)$(PREFIX)/lib/libpare-mpi.so)
 	install -m 644 include/pare/*.h include/pare/status.def $(DESTDIR)$(PREFIX)/include/pare/
 	install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1/pare.1
 	install -m 644 tools/completion/pare.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pare
@@ -253,7 +263,7 @@ install: all $(MAN)
 	    "$$(sed -n 's/.*PARE_VERSION "\(.*\)"/\1/p' include/pare/pare.h)" $(PREFIX) "$(LIBS)" $(PREFIX) >$(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/pare $(DESTDIR)$(PREFIX)/lib/libpare.* $(DESTDIR)$(PREFIX)/lib/libpare-cuda.so $(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc \
+	rm -f $(DESTDIR)$(PREFIX)/bin/pare $(DESTDIR)$(PREFIX)/lib/libpare.* $(DESTDIR)$(PREFIX)/lib/libpare-cuda.so $(DESTDIR)$(PREFIX)/lib/libpare-mpi.so $(DESTDIR)$(PREFIX)/lib/pkgconfig/pare.pc \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/pare.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pare
 	rm -rf $(DESTDIR)$(PREFIX)/include/pare
 

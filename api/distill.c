@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/status.h"
+#include "core/team.h"
 #include "formats/checksum.h"
 #include "formats/out_place.h"
 
@@ -103,13 +104,16 @@ static pare_status sizes(pare_distill_run *x, pare_diag *d) {
     if (!o->micro) {
         int64_t tokens =
             PASS_LOGITS / x->student.arch.vocab < PASS_TOKENS ? PASS_LOGITS / x->student.arch.vocab : PASS_TOKENS;
-        o->micro = o->ctx > 0 && tokens / o->ctx < o->batch ? tokens / o->ctx : o->batch;
-        if (o->micro < 1) o->micro = 1;
-        while (o->batch % o->micro) o->micro--;
+        int64_t windows = o->ctx > 0 && tokens / o->ctx < o->batch ? tokens / o->ctx : o->batch;
+        PARE_TRY(pare_distill_passes(x, windows < 1 ? 1 : windows, d));
     }
     if (o->micro < 1 || o->micro > 4096 || o->batch % o->micro)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--micro", "%lld windows at once do not divide the %lld of a step",
                          (long long)o->micro, (long long)o->batch);
+    if (o->batch / o->micro < pare_team_size())
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--micro",
+                         "%lld windows at once: the %lld of a step do not go round %d processes", (long long)o->micro,
+                         (long long)o->batch, pare_team_size());
     return PARE_OK;
 }
 
@@ -188,7 +192,9 @@ static pare_status open_trainer(pare_distill_run *x, pare_diag *d) {
                         .decay = o->decay,
                         .clip = o->clip,
                         .ema = o->ema};
-    return pare_trainer_open(&optim, x->param, x->n_params, &x->trainer, d);
+    PARE_TRY(pare_trainer_open(&optim, x->param, x->n_params, &x->trainer, d));
+    x->trainer.micro = o->micro;
+    return PARE_OK;
 }
 
 /* Steps until all are done. A checkpoint is kept now and then, and when the run is interrupted or fails. */
@@ -209,11 +215,11 @@ static pare_status train(pare_distill_run *x, uint64_t key, const char *path, pa
                  x->r->tokens_per_second);
         pare_meter_step(&meter, item, (uint64_t)(t->done - first));
         bool due = x->o.save_every ? t->done % x->o.save_every == 0 : now - saved > SAVE_SECONDS;
-        if (!due) continue;
+        if (!due || pare_team_rank() > 0) continue;
         s = pare_trainer_save(t, key, path, d);
         saved = now;
     }
-    if (s == PARE_ERR_INTERRUPTED && t->done > first) {
+    if (s == PARE_ERR_INTERRUPTED && t->done > first && pare_team_rank() == 0) {
         pare_diag why = {0};
         if (pare_trainer_save(t, key, path, &why) == PARE_OK)
             pare_log(PARE_LOG_INFO, "interrupted after step %lld; the same command goes on from %s", (long long)t->done,
@@ -238,6 +244,16 @@ static pare_status write_out(pare_distill_run *x, pare_distill_text *t, pare_dia
     return PARE_OK;
 }
 
+/* From the checkpoint, if there is one of this run. */
+static pare_status go_on(pare_distill_run *x, uint64_t key, const char *path, bool *found, pare_diag *d) {
+    pare_diag why = {0};
+    PARE_TRY(pare_team_same(key, "has other models, data or options", d));
+    pare_status s = pare_team_rank() == 0 ? pare_trainer_load(&x->trainer, key, path, found, &why) : PARE_OK;
+    if (x->o.force && (s == PARE_ERR_EXISTS || s == PARE_ERR_INPUT)) s = PARE_OK;
+    if (s != PARE_OK) s = pare_fail(d, s, path, why.where, "%s", why.text);
+    return pare_distill_spread(x, s, found, d);
+}
+
 static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *path, pare_diag *d) {
     pare_distill_report *r = x->r;
     bool found = false;
@@ -256,14 +272,15 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
     pare_log(PARE_LOG_INFO, "%s; %llu of %llu parameters are trained", x->data.note, (unsigned long long)r->trained,
              (unsigned long long)r->parameters);
     PARE_TRY(pare_distill_measure(x, &r->before, d));
-    pare_diag why = {0};
-    pare_status s = pare_trainer_load(&x->trainer, key, path, &found, &why);
-    bool replace = x->o.force && (s == PARE_ERR_EXISTS || s == PARE_ERR_INPUT);
-    if (s != PARE_OK && !replace) return pare_fail(d, s, path, why.where, "%s", why.text);
+    PARE_TRY(go_on(x, key, path, &found, d));
     r->resumed_from = x->trainer.done;
     if (found) PARE_TRY(pare_distill_refresh(x, d));
     if (found) pare_log(PARE_LOG_INFO, "going on after step %lld (%s)", (long long)x->trainer.done, path);
     PARE_TRY(train(x, key, path, d));
+    double asked = (double)r->teacher_windows, by_all = 0;
+    PARE_TRY(pare_team_agree(PARE_OK, d));
+    pare_team_sum_f64(&asked, 1, pare_team_size(), &by_all);
+    r->teacher_windows = (int64_t)by_all;
     if (!(t->curve = pare_malloc((size_t)r->steps * PARE_CURVE * sizeof *t->curve)))
         return pare_fail(d, PARE_ERR_NOMEM, NULL, "report", "no memory for the curve");
     memcpy(t->curve, x->trainer.curve, (size_t)r->steps * PARE_CURVE * sizeof *t->curve);
@@ -274,6 +291,7 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
     for (size_t i = 0; i < x->student.n; i++)
         if (x->student.scales[i]) pare_scales_settle(x->student.scales[i], x->student.master[i]);
     PARE_TRY(pare_distill_measure(x, &r->after, d));
+    if (pare_team_rank() > 0) return PARE_OK;
     PARE_TRY(write_out(x, t, d));
     unlink(path);
     return PARE_OK;
@@ -325,9 +343,11 @@ pare_status pare_distill_titled(const pare_distill_opts *o, const char *title, p
     x.r = *out = &t->r;
     char *path = o->out ? pare_sprintf("%s.pare-train", o->out) : NULL;
     pare_status s = defaults(&x, d);
-    if (s == PARE_OK) s = check_output(o, d);
+    if (s == PARE_OK && pare_team_rank() == 0) s = check_output(o, d);
     if (s == PARE_OK && !path) s = pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "not enough memory to begin");
+    x.kept = path;
     if (s == PARE_OK) s = work(&x, t, path, d);
+    s = pare_team_agree(s, d); /* those that failed are met here */
     close_all(&x);
     pare_free(path);
     if (s != PARE_OK) pare_distill_close(out);

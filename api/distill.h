@@ -13,6 +13,7 @@
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
  *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
+ *   distill_team.c    what several processes exchange
  *   distill_report.c  JSON and the curve as SVG */
 #ifndef PARE_API_DISTILL_H
 #define PARE_API_DISTILL_H
@@ -84,6 +85,7 @@ typedef struct pare_distill_run {
     float weight[PARE_TERMS];
     pare_divergence divergence;
     pare_train train;
+    const char *kept; /* path of the checkpoint */
     bool needs_teacher;
     pare_source *teacher_src;
     pare_arch teacher_arch;
@@ -154,6 +156,16 @@ pare_status pare_teacher_top_logits(pare_distill_run *x, const int64_t *window, 
 pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d);
 pare_status pare_distill_step(pare_distill_run *x, pare_diag *d);
 pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pare_diag *d);
+
+/* distill_team.c: all is collective (core/team.h). */
+/* Chooses o.micro: `most`, or fewer so that every process has a share of the step, or what the run had whose checkpoint
+ * is there. */
+pare_status pare_distill_passes(pare_distill_run *x, int64_t most, pare_diag *d);
+/* Part `number` of a step of `parts`; grad NULL: this process has none in this round. */
+pare_status pare_distill_add(pare_distill_run *x, int64_t number, int64_t parts, const float *const *grad,
+                             pare_diag *d);
+/* Process 0's state of the trainer. loaded: what loading it there gave. */
+pare_status pare_distill_spread(pare_distill_run *x, pare_status loaded, bool *found, pare_diag *d);
 
 /* distill_report.c: what of options and models goes into the report's text. */
 typedef struct pare_distill_text {

@@ -4,6 +4,7 @@
 #include "api/distill.h"
 
 #include "core/status.h"
+#include "core/team.h"
 #include "core/threads.h"
 #include "distill/order.h"
 #include "verify/logit_row.h"
@@ -73,7 +74,7 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
         s = pare_scales_gradient(k, grad[i], d);
         grad[i] = k->grad;
     }
-    if (s == PARE_OK) pare_trainer_add(&x->trainer, number == 0, grad);
+    if (s == PARE_OK) s = pare_distill_add(x, number, x->o.batch / x->o.micro, grad, d);
     pare_free((void *)grad);
     return s;
 }
@@ -87,10 +88,18 @@ pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d) {
 }
 
 pare_status pare_distill_step(pare_distill_run *x, pare_diag *d) {
-    double loss = 0, terms[PARE_TERMS] = {0};
+    enum { NUMBERS = 1 + PARE_TERMS }; /* loss, terms */
+    double sum[NUMBERS] = {0};
+    int64_t parts = x->o.batch / x->o.micro, size = pare_team_size();
     x->scale_at = 1.0f / (float)(x->o.batch * x->o.ctx);
-    for (int64_t i = 0; i < x->o.batch / x->o.micro; i++) PARE_TRY(part(x, i, &loss, terms, d));
-    PARE_TRY(pare_trainer_step(&x->trainer, loss, terms, x->r->n_terms, d));
+    for (int64_t first = 0; first < parts; first += size) {
+        double own[NUMBERS] = {0};
+        int64_t number = first + pare_team_rank();
+        if (number < parts) PARE_TRY(part(x, number, own, own + 1, d));
+        else PARE_TRY(pare_distill_add(x, number, parts, NULL, d));
+        pare_team_sum_f64(own, NUMBERS, (int)(parts - first < size ? parts - first : size), sum);
+    }
+    PARE_TRY(pare_trainer_step(&x->trainer, sum[0], sum + 1, x->r->n_terms, d));
     return pare_distill_refresh(x, d);
 }
 
@@ -139,23 +148,35 @@ static pare_status rows(pare_distill_run *x, int64_t n, pare_distill_held *sum, 
     return ok ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, "measuring", "no memory for a pass");
 }
 
+/* Pass `number` over what was held out, of o.micro windows. */
+static pare_status measure_pass(pare_distill_run *x, int64_t number, pare_distill_held *sum, pare_diag *d) {
+    int64_t held = x->data.n - x->data.train, window[4096], first = number * x->o.micro;
+    int64_t count = held - first < x->o.micro ? held - first : x->o.micro;
+    int n;
+    for (int64_t i = 0; i < x->o.micro; i++) /* the last pass is filled up with windows that do not count */
+        window[i] = x->data.train + (first + i < held ? first + i : 0);
+    if (pare_is_interrupted()) return pare_interrupted(d);
+    fill(x, window);
+    PARE_TRY(inputs(x, NULL, &n, d));
+    for (int s = 0; s < x->forward_stages; s++) PARE_TRY(pare_exec_run(x->student.run.e, s, x->bind, n, d));
+    return rows(x, count * x->o.ctx, sum, d);
+}
+
 pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pare_diag *d) {
-    int64_t held = x->data.n - x->data.train, window[4096];
-    *out = (pare_distill_held){0};
+    int64_t held = x->data.n - x->data.train, size = pare_team_size();
+    int64_t passes = (held + x->o.micro - 1) / x->o.micro;
+    double sum[3] = {0};
     x->scale_at = 1;
-    for (int64_t first = 0; first < held; first += x->o.micro) {
-        int64_t count = held - first < x->o.micro ? held - first : x->o.micro;
-        int n;
-        for (int64_t i = 0; i < x->o.micro; i++) /* the last pass is filled up with windows that do not count */
-            window[i] = x->data.train + (first + i < held ? first + i : 0);
-        if (pare_is_interrupted()) return pare_interrupted(d);
-        fill(x, window);
-        PARE_TRY(inputs(x, NULL, &n, d));
-        for (int s = 0; s < x->forward_stages; s++) PARE_TRY(pare_exec_run(x->student.run.e, s, x->bind, n, d));
-        PARE_TRY(rows(x, count * x->o.ctx, out, d));
+    for (int64_t first = 0; first < passes; first += size) {
+        pare_distill_held own = {0};
+        int64_t number = first + pare_team_rank();
+        pare_status s = number < passes ? measure_pass(x, number, &own, d) : PARE_OK;
+        PARE_TRY(pare_team_agree(s, d));
+        const double numbers[3] = {own.kl, own.loss, own.top1};
+        pare_team_sum_f64(numbers, 3, (int)(passes - first < size ? passes - first : size), sum);
     }
     double positions = (double)(held * x->o.ctx);
-    out->kl /= positions, out->loss /= positions, out->top1 /= positions;
+    *out = (pare_distill_held){.kl = sum[0] / positions, .loss = sum[1] / positions, .top1 = sum[2] / positions};
     if (!isfinite(out->kl) || !isfinite(out->loss))
         return pare_fail(d, PARE_ERR_INPUT, x->student.job->src->path, "logits",
                          "the student's outputs on the windows held out are not finite");

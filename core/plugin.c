@@ -34,13 +34,18 @@ static const pare_host host = {
     .op_get = pare_op_get,
 };
 
-/* Backends that exist as plug-ins, with what to do when one is missing. */
+/* What exists as a plug-in, who asks for it, and what to do when one is missing. */
 static struct plugin {
-    const char *name, *variable, *file, *missing;
-    const pare_backend *backend; /* once loaded */
+    const char *name, *variable, *file, *asked, *missing;
+    const pare_backend *backend; /* one of these, once loaded */
+    const pare_team_table *team;
 } plugins[] = {
-    {"cuda", "PARE_PLUGIN_CUDA", "libpare-cuda.so",
-     "this machine has no libpare-cuda.so beside pare; it is built where nvcc (the CUDA toolkit) is found", NULL},
+    {"cuda", "PARE_PLUGIN_CUDA", "libpare-cuda.so", "--device",
+     "this machine has no libpare-cuda.so beside pare; it is built where nvcc (the CUDA toolkit) is found", NULL, NULL},
+    {"mpi", "PARE_PLUGIN_MPI", "libpare-mpi.so", "mpirun",
+     "several processes were started, but there is no libpare-mpi.so beside pare to join them; it is built where mpicc "
+     "(Open MPI: libopenmpi-dev) is found",
+     NULL, NULL},
 };
 
 static bool folder_of(const char *path, char *out, size_t n) {
@@ -85,7 +90,7 @@ static pare_status load(struct plugin *p, pare_diag *d) {
     char path[PATH_MAX + 64];
     bool seen;
     void *so = open_plugin(p, path, sizeof path, &seen);
-    if (!so && !seen) return pare_fail(d, PARE_ERR_DEVICE, NULL, "--device", "%s", p->missing);
+    if (!so && !seen) return pare_fail(d, PARE_ERR_DEVICE, NULL, p->asked, "%s", p->missing);
     if (!so) {
         const char *why = dlerror();
         return pare_fail(d, PARE_ERR_DEVICE, path, NULL, "the plug-in cannot be loaded: %s",
@@ -95,8 +100,9 @@ static pare_status load(struct plugin *p, pare_diag *d) {
     *(void **)&entry = dlsym(so, PARE_PLUGIN_SYMBOL);
     pare_plugin_info info = entry ? entry(&host) : (pare_plugin_info){0};
     if (entry && info.abi == PARE_BACKEND_ABI && info.build_id && strcmp(info.build_id, PARE_BUILD_ID) == 0 &&
-        info.backend && info.backend->abi == PARE_BACKEND_ABI) {
-        p->backend = info.backend; /* stays loaded */
+        ((info.backend && info.backend->abi == PARE_BACKEND_ABI) ||
+         (info.team && info.team->abi == PARE_BACKEND_ABI))) {
+        p->backend = info.backend, p->team = info.team; /* stays loaded */
         return PARE_OK;
     }
     pare_status s =
@@ -108,13 +114,32 @@ static pare_status load(struct plugin *p, pare_diag *d) {
     return s;
 }
 
-pare_status pare_plugin_backend(const char *name, const pare_backend **out, pare_diag *d) {
+/* NULL: there is none of this name. */
+static pare_status find(const char *name, struct plugin **out, pare_diag *d) {
     *out = NULL;
     for (size_t i = 0; i < sizeof plugins / sizeof *plugins; i++) {
         if (strcmp(plugins[i].name, name) != 0) continue;
-        if (!plugins[i].backend) PARE_TRY(load(&plugins[i], d));
-        *out = plugins[i].backend;
-        return PARE_OK;
+        if (!plugins[i].backend && !plugins[i].team) PARE_TRY(load(&plugins[i], d));
+        *out = &plugins[i];
     }
-    return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, "--device", "`%s` is no device; there are cpu and cuda", name);
+    return PARE_OK;
+}
+
+pare_status pare_plugin_backend(const char *name, const pare_backend **out, pare_diag *d) {
+    struct plugin *p = NULL;
+    *out = NULL;
+    if (strcmp(name, "mpi") != 0) PARE_TRY(find(name, &p, d));
+    if (!p || !p->backend)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, "--device", "`%s` is no device; there are cpu and cuda", name);
+    *out = p->backend;
+    return PARE_OK;
+}
+
+pare_status pare_plugin_team(const char *name, const pare_team_table **out, pare_diag *d) {
+    struct plugin *p;
+    *out = NULL;
+    PARE_TRY(find(name, &p, d));
+    if (!p || !p->team) return pare_fail(d, PARE_ERR_DEVICE, NULL, "mpirun", "`%s` does not join processes", name);
+    *out = p->team;
+    return PARE_OK;
 }

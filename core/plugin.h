@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Backends that are loaded when they are asked for. libpare-NAME.so exports one symbol, pare_plugin, which takes the
- * host's table and returns its backend. A plug-in links nothing of pare: what it needs from the host is in the table,
- * and storage formats it knows by their fields. Table and headers belong together: another build id is refused.
+ * What is loaded when it is asked for: backends, and the transport of a team of processes. libpare-NAME.so exports one
+ * symbol, pare_plugin, which takes the host's table and returns what it is. A plug-in links nothing of pare: what it
+ * needs from the host is in the table, and storage formats it knows by their fields. Table and headers belong together:
+ * another build id is refused.
  *
  * search: the file in $PARE_PLUGIN_NAME (upper case) alone if set; else beside the program or library that holds this
  * code, ../lib beside the program, then the dynamic linker's own places. */
@@ -11,6 +12,7 @@
 
 #include "core/log.h"
 #include "core/op.h"
+#include "core/team.h"
 #include "core/threads.h"
 
 typedef struct pare_host {
@@ -32,7 +34,8 @@ typedef struct pare_host {
 typedef struct pare_plugin_info {
     uint32_t abi;
     const char *build_id;
-    const pare_backend *backend; /* NULL: abi or build id do not match */
+    const pare_backend *backend; /* or team; both NULL: abi or build id do not match */
+    const pare_team_table *team;
 } pare_plugin_info;
 
 /* The exported symbol. The host checks abi and build_id of the answer before it touches the backend. */
@@ -42,5 +45,7 @@ typedef pare_plugin_info pare_plugin_fn(const pare_host *host);
 /* Loads libpare-NAME.so once; it stays loaded. fails: PARE_ERR_UNSUPPORTED for a name that is no backend,
  * PARE_ERR_DEVICE when the plug-in is not installed, cannot be loaded or belongs to another build. */
 pare_status pare_plugin_backend(const char *name, const pare_backend **out, pare_diag *d);
+/* Likewise a team's transport. */
+pare_status pare_plugin_team(const char *name, const pare_team_table **out, pare_diag *d);
 
 #endif

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAGIC "pare-train 1\n\0\0"
+#define MAGIC "pare-train 2\n\0\0"
 
 typedef struct stream {
     FILE *f;
@@ -59,6 +59,7 @@ static void put_all(stream *s, const pare_trainer *t, uint64_t key) {
     put_u64(s, (uint64_t)t->done);
     put_u64(s, PARE_CURVE);
     put_u64(s, t->n);
+    put_u64(s, (uint64_t)t->micro);
     put(s, t->curve, (size_t)t->done * PARE_CURVE * sizeof *t->curve);
     for (size_t i = 0; i < t->n; i++) {
         float *a[4];
@@ -96,7 +97,8 @@ pare_status pare_trainer_save(const pare_trainer *t, uint64_t key, const char *p
 
 static bool same_shape(stream *s, const pare_trainer *t, uint64_t *done) {
     *done = get_u64(s);
-    return get_u64(s) == PARE_CURVE && get_u64(s) == t->n && *done <= (uint64_t)t->optim.steps && !s->failed;
+    return get_u64(s) == PARE_CURVE && get_u64(s) == t->n && get_u64(s) == (uint64_t)t->micro &&
+           *done <= (uint64_t)t->optim.steps && !s->failed;
 }
 
 /* After the header; when `into` is false the file is only checked. */
@@ -122,6 +124,18 @@ static void take(stream *s, pare_trainer *t, uint64_t done, bool into) {
     pare_free(scratch);
     uint64_t sum = s->sum;
     if (get_u64(s) != sum || fgetc(s->f) != EOF) s->failed = true;
+}
+
+int64_t pare_trainer_micro(const char *path) {
+    enum { MAGIC_BYTES = 16, WORDS = 5 };
+    char magic[MAGIC_BYTES];
+    uint64_t word[WORDS]; /* the last one is it */
+    FILE *f = fopen(path, "rb");
+    if (!f) return 0;
+    bool whole = fread(magic, MAGIC_BYTES, 1, f) == 1 && fread(word, sizeof word, 1, f) == 1;
+    fclose(f);
+    return whole && memcmp(magic, MAGIC, MAGIC_BYTES) == 0 && word[WORDS - 1] <= INT32_MAX ? (int64_t)word[WORDS - 1]
+                                                                                           : 0;
 }
 
 pare_status pare_trainer_load(pare_trainer *t, uint64_t key, const char *path, bool *found, pare_diag *d) {

@@ -86,6 +86,18 @@ void pare_trainer_add(pare_trainer *t, bool first, const float *const *grad) {
     }
 }
 
+static void hide_item(void *ctx, size_t item) {
+    const pare_param *p = ctx;
+    float *sum = (float *)(uintptr_t)p->g;
+    for (size_t i = item * RUN; i < p->n && i < (item + 1) * RUN; i++)
+        if (p->mask[i / 8] >> (i % 8) & 1) sum[i] = 0;
+}
+
+void pare_trainer_hide(pare_trainer *t) {
+    for (size_t i = 0; i < t->n; i++)
+        if (t->p[i].mask) pare_parallel((t->p[i].n + RUN - 1) / RUN, 1, hide_item, &t->p[i]);
+}
+
 pare_status pare_trainer_step(pare_trainer *t, double loss, const double *terms, int n_terms, pare_diag *d) {
     const pare_param *bad;
     double norm = pare_optim_norm(t->p, t->n, &bad), *row = t->curve + t->done * PARE_CURVE;

@@ -6,6 +6,7 @@ bad=0
 allowed() { # room -> rooms it may include
     case $1 in
     core) echo "core quant/qtypes.def" ;;
+    mpi) echo "core" ;;
     cpu | cuda | graph) echo "core $1" ;;
     formats) echo "core formats" ;;
     models) echo "core graph formats models" ;;
@@ -15,7 +16,7 @@ allowed() { # room -> rooms it may include
     tools) echo "tools" ;;
     esac
 }
-for room in core cpu cuda graph formats models calib quant prune distill verify api tools; do
+for room in core cpu cuda mpi graph formats models calib quant prune distill verify api tools; do
     ok=" $(allowed $room) pare "
     for f in $(git ls-files "$room/*.c" "$room/*.h" "$room/*.cu" "$room/*.cuh" "$room/*.cc" "$room/*.def"); do
         for inc in $(sed -n 's/^ *# *include "\([^"]*\)".*/\1/p' "$f"); do
@@ -38,7 +39,9 @@ if [ "${1:-}" = full ]; then # what costs time: formatting and clang-tidy
     git ls-files '*.c' | grep -v '^tests/' |
         xargs -P "$(nproc)" -n 4 sh -c 'for f; do
             flags=""
-            case $f in *_avx2.c) flags="-mavx2 -mfma -mf16c" ;; *_avx512.c | *_vnni.c | *_vbmi2.c | *_bf16.c | *_amx.c)
+            case $f in
+            mpi/*) flags="-DPARE_BUILD_ID=\"\" $(mpicc --showme:compile 2>/dev/null)" || continue ;;
+            *_avx2.c) flags="-mavx2 -mfma -mf16c" ;; *_avx512.c | *_vnni.c | *_vbmi2.c | *_bf16.c | *_amx.c)
                 flags="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mbmi2 -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16" ;; esac
             clang-tidy --quiet "$f" -- -std=gnu17 -fopenmp -Iinclude -I. -Ibuild $flags 2>/dev/null || exit 1
         done' sh || bad=1

@@ -50,6 +50,7 @@ static void print_opts(const pare_cli_opt *o, size_t n) {
 }
 
 static int wrong(const char *cmd, const char *fmt, const char *a, const char *b) {
+    if (!pare_team_speaks()) return -1;
     fprintf(stderr, "pare %s: ", cmd);
     fprintf(stderr, fmt, a, b);
     fprintf(stderr, "; `pare %s --help` has the options\n", cmd);
@@ -158,12 +159,14 @@ int pare_cli_parse(int argc, char **argv, const char *usage, const char *example
     }
     if (threads < 0 || threads > 4096) return wrong(argv[0], "--threads wants a number from 1 to 4096%s%s", "", "");
     pare_set_threads((int)threads);
-    pare_cli_hooks();
+    if (pare_team_rank() == 0) pare_cli_hooks();
+    else quiet = true, json_path = NULL;
     return n_pos;
 }
 
 int pare_cli_fail(pare_status s, const pare_diag *d) {
     char line[1200];
+    if (!pare_team_speaks()) return pare_exit_status(s);
     pare_diag plain = {.code = s};
     fprintf(stderr, "pare: %s\n", pare_diag_line(d && d->code != PARE_OK ? d : &plain, line, sizeof line));
     return pare_exit_status(s);

@@ -13,7 +13,7 @@ static const char usage[] =
     "Trains the student so that it says what the teacher says, on a text of yours. The student is a model that was\n"
     "pruned or quantized (it is healed: zeros stay zeros, integers are decoded), or some of the teacher's layers.\n"
     "The text's last windows are not trained on; they measure what was gained. Ctrl-C keeps a checkpoint beside OUT,\n"
-    "and the same command goes on from it.\n\n"
+    "and the same command goes on from it. Under mpirun, processes share the windows of each step.\n\n"
     "terms of --loss, with weights (kl=1,ce=0.5):\n"
     "  kl      divergence from the teacher's distribution (--divergence, --temperature)\n"
     "  ce      -log p of the text's next token; alone, no teacher is asked\n"
@@ -24,6 +24,7 @@ static const char examples[] =
     "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
+    "  mpirun -n 4 pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 16 --micro 2\n"
     "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n"
     "  pare distill --teacher big --to q4_0 --train qat -o small.gguf --lr 2e-3 --steps 400 --data text.txt\n";
 
@@ -92,7 +93,8 @@ int pare_cmd_distill(int argc, char **argv) {
     if (n < 0) return n == -2 ? 0 : 2;
     const char *missing = !o.teacher ? "--teacher" : !o.out ? "-o OUT" : NULL;
     if (missing) {
-        fprintf(stderr, "pare distill: %s is missing; `pare distill --help` has the options\n", missing);
+        if (pare_team_speaks())
+            fprintf(stderr, "pare distill: %s is missing; `pare distill --help` has the options\n", missing);
         return 2;
     }
     o.seed = (uint64_t)seed;
@@ -101,7 +103,7 @@ int pare_cmd_distill(int argc, char **argv) {
     const char *json = pare_cli_json();
     pare_status s = pare_distill(&o, &r, &d);
     if (s == PARE_OK && !pare_cli_quiet() && !(json && strcmp(json, "-") == 0)) pare_show_distilled(r, o.out);
-    if (s == PARE_OK) s = save(r, json, svg, &d);
+    if (s == PARE_OK && pare_team_rank() == 0) s = save(r, json, svg, &d);
     pare_distill_close(&r);
     return s == PARE_OK ? 0 : pare_cli_fail(s, &d);
 }

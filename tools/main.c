@@ -38,6 +38,21 @@ static void tame_spinning(char **argv) {
     if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv); /* on failure: run as we are */
 }
 
+/* Under mpirun, these commands share their work among the processes; any other is done by the first alone. */
+static int run_command(int (*run)(int, char **), int argc, char **argv) {
+    static const char *const shared[] = {"distill"};
+    bool share = false;
+    pare_diag d = {0};
+    if (pare_team_started() < 2) return run(argc, argv);
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) share |= strcmp(argv[0], shared[i]) == 0;
+    if (!share) return pare_team_rank() == 0 ? run(argc, argv) : 0;
+    pare_status s = pare_team_join(&d);
+    if (s == PARE_OK && pare_team_rank() > 0 && !freopen("/dev/null", "w", stdout)) s = PARE_ERR_IO;
+    int code = s == PARE_OK ? run(argc, argv) : pare_cli_fail(s, &d);
+    pare_team_leave();
+    return code;
+}
+
 int main(int argc, char **argv) {
     tame_spinning(argv);
     signal(SIGINT, on_signal);
@@ -48,7 +63,8 @@ int main(int argc, char **argv) {
         return usage(stdout), 0;
     if (strcmp(argv[1], "--version") == 0) return printf("pare %s\n", PARE_VERSION), 0;
     for (int i = 0; commands[i].name; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return pare_cli_done(commands[i].run(argc - 1, argv + 1));
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return pare_cli_done(run_command(commands[i].run, argc - 1, argv + 1));
     fprintf(stderr, "pare: no command `%s`; `pare --help` lists them\n", argv[1]);
     return 2;
 }

@@ -32,6 +32,8 @@ demo) need pip3 python3-pip && need unzip unzip ;;
 check | peers)
     need g++ g++ # the kernels of cuda/ are compiled for the host
     lib cmocka.h libcmocka-dev
+    need mpirun openmpi-bin # several processes
+    need mpicc libopenmpi-dev
     need python3 python3
     python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || pkgs="$pkgs python3-venv"
     need clang-format clang-format

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pare: makes trained models smaller and proves that they still work. The public header; pare_distill.h and
- * pare_recipe.h, which it includes, is its end.
+ * pare makes trained models smaller and proves that they still work. The public header, with all it includes.
  *
  * Conventions. Shapes are row-major, outermost dimension first. Sizes name their unit (`_bytes`, `_elems`). Every call
  * that can fail returns a pare_status and takes an optional pare_diag, which says which file, which tensor or byte,
@@ -495,6 +494,7 @@ PARE_API const char *const *pare_bench_names(void);
 #endif
 
 #include "pare/pare_distill.h"
+#include "pare/pare_team.h"
 #include "pare/pare_recipe.h"
 #include "pare/pare_search.h"
 #endif

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pare under mpirun, two and more processes on this machine: the same bytes as one process, checkpoints that go on with
+another number of processes, processes that fail or are killed, commands that are not shared.
+
+usage: mpi.py PARE TEACHER TEXT OUTDIR"""
+import json, os, shutil, signal, subprocess, sys, time
+from checks import check, finish
+
+pare, teacher, text, out = sys.argv[1:5]
+shutil.rmtree(out, ignore_errors=True)
+os.makedirs(out)
+train = f"{out}/train.txt"
+open(train, "wb").write(open(text, "rb").read(120000))
+# Processes that wait for one another must give way where there are fewer cores than processes.
+env = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1")
+
+
+def mpirun(n, *a, start=False):
+    line = ["mpirun", "--oversubscribe", "-n", str(n), pare, *map(str, a)]
+    if start: return subprocess.Popen(line, env=env, stderr=subprocess.PIPE, text=True)
+    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+
+
+def one(*a):
+    return subprocess.run([pare, *map(str, a)], capture_output=True, text=True)
+
+
+def same(*names):
+    first, *rest = (open(f"{out}/{n}", "rb").read() for n in names)
+    return all(r == first for r in rest)
+
+
+def said(r):  # what pare itself wrote to standard error, without mpirun's own words
+    return [l for l in r.stderr.splitlines() if l.startswith("pare")]
+
+
+def distill(o, *a, data=train, steps=8):
+    return ["distill", "--teacher", teacher, "-o", f"{out}/{o}", "--data", data, "--ctx", 128, "--batch", 6, "--lr", "2e-3",
+            "--steps", steps, "--keep-layers", "0-1,4", "--threads", 1, *a]
+
+
+# ---- the bytes of one process ----
+must = lambda r: r.returncode == 0 or sys.exit(f"{r.args}: exit {r.returncode}: {r.stderr}")
+must(one(*distill("1.gguf", "--micro", 1, "--json", f"{out}/1.json", "--curve", f"{out}/1.svg", "--quiet")))
+for n in (2, 4):  # 6 passes go round 4 processes twice, not evenly
+    r = mpirun(n, *distill(f"{n}.gguf", "--micro", 1, "--json", f"{out}/{n}.json", "--curve", f"{out}/{n}.svg"))
+    must(r)
+    check(f"{n} processes: the bytes of one, in output, report and curve",
+          all(same(f"1.{e}", f"{n}.{e}") for e in ("gguf", "json", "svg")))
+    check(f"{n} processes: one of them speaks", r.stdout.count("wrote ") == 1 and r.stderr.count("going") == 0 and
+          r.stderr.count("windows of") == 1)
+must(one("prune", teacher, "-o", f"{out}/half", "--method", "magnitude", "--pattern", "2:4", "--quiet"))
+heal = ["distill", "--teacher", teacher, "--student", f"{out}/half", "--data", train, "--ctx", 64, "--batch", 4, "--micro", 2,
+        "--steps", 3, "--threads", 1, "--optimizer", "sgd", "--ema", "0.9", "--quiet", "-o"]
+must(one(*heal, f"{out}/h1.gguf"))
+must(mpirun(2, *heal, f"{out}/h2.gguf"))
+check("zeros that stay, an average", same("h1.gguf", "h2.gguf"))
+must(mpirun(3, *distill("uneven.gguf", "--json", f"{out}/uneven.json")))
+options = json.load(open(f"{out}/uneven.json"))["options"]
+losses = [[c["loss"] for c in json.load(open(f"{out}/{n}.json"))["curve"]] for n in ("1", "uneven")]
+check("passes are cut so that all have some, the loss stays", options["micro"] == 2 and
+      all(abs(a - b) < 1e-4 * a for a, b in zip(*losses)))
+
+# ---- interrupted, killed, gone on with another number ----
+long = dict(steps=160)
+must(one(*distill("whole.gguf", "--micro", 1, "--quiet", **long)))
+
+
+def until(path, p):
+    while p.poll() is None and not os.path.exists(path): time.sleep(0.01)
+
+
+def stat(pid):  # state and parent
+    try: return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[:2]
+    except OSError: return "Z", "0"
+
+
+def ranks(p):  # the processes that mpirun started, by rank
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if stat(pid)[1] != str(p.pid): continue
+        for w in open(f"/proc/{pid}/environ").read().split("\0"):
+            if w.startswith("OMPI_COMM_WORLD_RANK="): found[int(w.split("=")[1])] = pid
+    return found
+
+
+p = mpirun(2, *distill("cut.gguf", "--micro", 1, "--save-every", 5, "--quiet", **long), start=True)
+until(f"{out}/cut.gguf.pare-train", p)
+victims = ranks(p)
+os.kill(int(victims[1]), signal.SIGKILL)
+t = time.time()
+p.communicate(timeout=60)
+check("one is killed: all end, the checkpoint stays", p.returncode != 0 and time.time() - t < 30 and
+      os.path.exists(f"{out}/cut.gguf.pare-train") and stat(victims[0])[0] == "Z", f"{time.time() - t:.1f} s")
+at = os.stat(f"{out}/cut.gguf.pare-train").st_mtime
+p = mpirun(3, *distill("cut.gguf", "--save-every", 5, "--quiet", **long), start=True)  # the checkpoint knows --micro
+while p.poll() is None and os.stat(f"{out}/cut.gguf.pare-train").st_mtime == at: time.sleep(0.01)
+p.send_signal(signal.SIGINT)
+p.communicate(timeout=60)
+kept = os.path.exists(f"{out}/cut.gguf.pare-train") and not os.path.exists(f"{out}/cut.gguf")
+p = subprocess.Popen([pare, *map(str, distill("few.gguf", "--micro", 3, "--save-every", 1, "--quiet", **long))], stderr=subprocess.PIPE)
+until(f"{out}/few.gguf.pare-train", p)
+p.send_signal(signal.SIGINT)
+p.communicate()
+r = mpirun(3, *distill("few.gguf", **long))
+check("more processes than the checkpoint has passes", r.returncode == 2 and len(said(r)) == 1 and "at most 2 processes" in said(r)[0], said(r))
+os.remove(f"{out}/few.gguf.pare-train")
+r = one(*distill("cut.gguf", **long))
+check("interrupted at 2 and 3, gone on with by 1 without --micro: the bytes of one that was not", kept and r.returncode == 0 and
+      "steps by earlier runs" in r.stdout and same("whole.gguf", "cut.gguf"), r.stderr[-200:])
+
+# ---- failures ----
+r = mpirun(2, *distill("never", data=f"{out}/none.txt"))
+check("all fail alike: one message", r.returncode == 3 and len(said(r)) == 1 and "none.txt" in said(r)[0], said(r))
+a, b = ([pare, *map(str, distill("never", data=d))] for d in (train, f"{out}/none.txt"))
+r = subprocess.run(["mpirun", "--oversubscribe", "-n", "1", *a, ":", "-n", "1", *b], env=env, capture_output=True, text=True, timeout=60)
+check("one fails: its message, the others end", r.returncode == 3 and len(said(r)) == 1 and "none.txt" in said(r)[0], said(r))
+a, b = ([pare, *map(str, distill("never", "--seed", s))] for s in (1, 2))
+r = subprocess.run(["mpirun", "--oversubscribe", "-n", "1", *a, ":", "-n", "1", *b], env=env, capture_output=True, text=True, timeout=60)
+check("other options in one of them", r.returncode == 3 and len(said(r)) == 1 and "process 1 has other" in said(r)[0], said(r))
+r = mpirun(2, *distill("never", "--batch", 1))
+check("less windows than processes", r.returncode == 2 and len(said(r)) == 1 and "do not go round" in said(r)[0], said(r))
+r = mpirun(2, "distill", "--what")
+check("wrong usage: one message", r.returncode == 2 and len(said(r)) == 1, said(r))
+check("nothing half-written", not [f for f in os.listdir(out) if "never" in f or "tmp" in f or "pare-train" in f])
+env["PARE_PLUGIN_MPI"] = f"{out}/none.so"
+r = mpirun(2, *distill("never"))
+check("without its plug-in", r.returncode == 4 and len(said(r)) == 1 and "none.so" in said(r)[0], said(r))
+
+# ---- what is not shared ----
+r = mpirun(2, "quantize", teacher, "-o", f"{out}/q.gguf", "--to", "q4_0")
+must(r)
+must(one("quantize", teacher, "-o", f"{out}/q1.gguf", "--to", "q4_0", "--quiet"))
+check("other commands: the first process alone", r.stdout.count("wrote") <= 1 and same("q.gguf", "q1.gguf"))
+finish()
