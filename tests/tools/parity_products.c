@@ -292,6 +292,7 @@ static void through(pc_run *r, const char *kernel) {
             if (asked_for(r, &p) && choose_m(r, &q)) pairs[n++] = p;
         }
     bool elsewhere = strncmp(kernel, "sparse", 6) == 0; /* its formats are not in the registry: sparse() below */
+    elsewhere |= strcmp(kernel, "blas") == 0;           /* wider ones: walkers() */
     if (!n && !r->list && !elsewhere) printf("matrix kernel %s takes no product on this device\n", kernel);
     size_t count = r->full || n < PAIRS ? n : PAIRS;
     for (size_t i = 0; i < count; i++) {
@@ -321,7 +322,14 @@ static void walkers(pc_run *r) {
                  {"w4a16_sm90", "q6_k", PARE_ACT_F16, 70, 40, 1024},
                  {"w4a16_sm90", "int4:g32:asym", PARE_ACT_F16, 64, 1100, 64},
                  {"w8a8_sm90", "int8", PARE_ACT_INT8_TOKEN, 257, 300, 100},
-                 {"w8a8_sm90", "int8", PARE_ACT_INT8_TOKEN, 65, 129, 1100}};
+                 {"w8a8_sm90", "int8", PARE_ACT_INT8_TOKEN, 65, 129, 1100},
+                 {"blas", "bf16", PARE_ACT_F16, 70, 96,
+                  520}, /* cuBLAS takes no narrow products, and is not everywhere */
+                 {"blas", "f16", PARE_ACT_F16, 2, 4104, 1024},
+                 {"blas", "bf16", PARE_ACT_NONE, 40, 72, 1544},
+                 {"blas", "f16", PARE_ACT_NONE, 257, 33, 640},
+                 {"blas", "bf16", PARE_ACT_INT8_TOKEN, 5, 2056, 2048},
+                 {"blas", "f16", PARE_ACT_INT8_BLOCK, 33, 40, 256}};
     for (int i = 0; i < COUNT(cases); i++) {
         problem q = {.act = cases[i].act, .kernel = cases[i].kernel, .m = cases[i].m, .n = cases[i].n, .k = cases[i].k};
         q.qt = pare_qtype_by_name(cases[i].type);
