@@ -20,8 +20,6 @@
 #define PASS_TOKENS  2048       /* of one pass: enough rows for products at full speed */
 #define PASS_LOGITS  (24 << 20) /* of one pass: several arrays of them are alive at a time */
 
-static const char *const term_names[PARE_TERMS] = {"kl", "ce", "hidden", "cosine"};
-
 /* Index of word in the list; NULL: the first. */
 static pare_status word_of(const char *word, const char *option, const char *const *list, int n, int *out,
                            pare_diag *d) {
@@ -34,37 +32,6 @@ static pare_status word_of(const char *word, const char *option, const char *con
     return pare_fail(d, PARE_ERR_USAGE, NULL, option, "`%s` is none of: %s", word, all);
 }
 
-/* "kl=1,ce=0.5" */
-static pare_status parse_loss(pare_distill_run *x, const char *text, pare_diag *d) {
-    for (const char *s = text ? text : "kl"; *s;) {
-        size_t n = strcspn(s, ",="), k = 0;
-        double w = 1;
-        while (k < PARE_TERMS && (strlen(term_names[k]) != n || strncasecmp(term_names[k], s, n) != 0)) k++;
-        if (k == PARE_TERMS)
-            return pare_fail(d, PARE_ERR_USAGE, NULL, "--loss", "`%.*s` is no term; kl, ce, hidden and cosine are",
-                             (int)n, s);
-        s += n;
-        if (*s == '=') {
-            char *end;
-            w = strtod(s + 1, &end);
-            if (end == s + 1 || !(w >= 0) || !isfinite(w) || (*end && *end != ','))
-                return pare_fail(d, PARE_ERR_USAGE, NULL, "--loss", "`%s` should read like kl=1,ce=0.5", text);
-            s = end;
-        }
-        x->weight[k] = (float)w;
-        if (*s == ',') s++;
-    }
-    int n = 0;
-    for (int k = 0; k < PARE_TERMS; k++)
-        if (x->weight[k] > 0) x->r->terms[n++] = term_names[k];
-    x->r->n_terms = n;
-    if (n == 0 || n > PARE_CURVE - 3)
-        return pare_fail(d, PARE_ERR_USAGE, NULL, "--loss", "from one to %d terms with a weight above 0",
-                         PARE_CURVE - 3);
-    x->needs_teacher = x->weight[PARE_TERM_KL] + x->weight[PARE_TERM_HIDDEN] + x->weight[PARE_TERM_COSINE] > 0;
-    return PARE_OK;
-}
-
 static double or_default(double v, double otherwise) { return v >= 0 ? v : otherwise; }
 
 static pare_status defaults(pare_distill_run *x, pare_diag *d) {
@@ -75,7 +42,7 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
     x->divergence = (pare_divergence)k;
     PARE_TRY(word_of(o->train, "--train", trains, 4, &k, d));
     x->train = (pare_train)k;
-    PARE_TRY(parse_loss(x, o->loss, d));
+    if (o->loss) PARE_TRY(pare_terms_parse(x, o->loss, d));
     if (!o->temperature) o->temperature = 1;
     if (!(o->temperature > 0 && isfinite(o->temperature)))
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--temperature", "%g is not positive", o->temperature);
@@ -84,7 +51,6 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
                          "layers are chosen of the teacher; leave --student out");
     if (o->keep_layers && o->layers)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--layers", "--keep-layers says which, and so how many");
-    if (!o->batch) o->batch = 8;
     if (!o->steps) o->steps = 100;
     if (!o->rate) o->rate = 1e-4;
     if (!o->seed) o->seed = 1;
@@ -98,12 +64,14 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
 /* Sizes that depend on the models. */
 static pare_status sizes(pare_distill_run *x, pare_diag *d) {
     pare_distill_opts *o = &x->o;
-    int64_t longest = pare_arch_context(&x->student.arch);
-    if (!o->ctx) o->ctx = longest < 256 ? longest : 256;
+    bool encoder = x->student.arch.family == PARE_FAMILY_BERT;
+    int64_t longest = pare_arch_context(&x->student.arch), usual = encoder ? 128 : 256;
+    if (!o->ctx) o->ctx = longest < usual ? longest : usual;
+    if (!o->batch) o->batch = encoder ? 32 : 8;
     if (o->batch < 1) return pare_fail(d, PARE_ERR_USAGE, NULL, "--batch", "%lld windows", (long long)o->batch);
     if (!o->micro) {
-        int64_t tokens =
-            PASS_LOGITS / x->student.arch.vocab < PASS_TOKENS ? PASS_LOGITS / x->student.arch.vocab : PASS_TOKENS;
+        int64_t tokens = PASS_TOKENS, logits = PASS_LOGITS / x->student.arch.vocab;
+        if (!encoder && logits < tokens) tokens = logits;
         int64_t windows = o->ctx > 0 && tokens / o->ctx < o->batch ? tokens / o->ctx : o->batch;
         PARE_TRY(pare_distill_passes(x, windows < 1 ? 1 : windows, d));
     }
@@ -129,19 +97,22 @@ static pare_status check_output(const pare_distill_opts *o, pare_diag *d) {
 static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_diag *d) {
     const pare_distill_opts *o = &x->o;
     static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat"};
+    char terms[PARE_TERMS * 40] = "";
+    for (int k = 0; k < PARE_TERMS; k++)
+        if (x->weight[k] > 0)
+            snprintf(terms + strlen(terms), sizeof terms - strlen(terms), "\"%s\": %.9g, ",
+                     pare_term_name((pare_term)k), (double)x->weight[k]);
     t->options = pare_sprintf(
-        "{\"kl\": %.9g, \"ce\": %.9g, \"hidden\": %.9g, \"cosine\": %.9g, \"divergence\": \"%s\", \"temperature\": "
-        "%.17g, "
-        "\"train\": \"%s\", \"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, "
-        "\"decay\": "
-        "%.17g, \"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
+        "{%s\"divergence\": \"%s\", \"temperature\": %.17g, \"relation_heads\": %lld, \"train\": \"%s\", "
+        "\"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, \"decay\": %.17g, "
+        "\"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
         "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s, "
         "\"teacher_top\": %lld}",
-        (double)x->weight[0], (double)x->weight[1], (double)x->weight[2], (double)x->weight[3], ways[x->divergence],
-        o->temperature, trains[x->train], o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine",
-        o->rate, o->min_rate, o->decay, o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup,
-        (long long)o->steps, (long long)o->ctx, (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed,
-        o->recompute ? "true" : "false", (long long)o->teacher_top);
+        terms, ways[x->divergence], o->temperature, (long long)o->relation_heads, trains[x->train],
+        o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay,
+        o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx,
+        (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed, o->recompute ? "true" : "false",
+        (long long)o->teacher_top);
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
@@ -167,8 +138,14 @@ static pare_status open_all(pare_distill_run *x, pare_diag *d) {
     PARE_TRY(pare_arch_read(x->teacher_src, &x->teacher_arch, d));
     PARE_TRY(pare_arch_check(x->teacher_src, &x->teacher_arch, d));
     PARE_TRY(pare_student_open(x, d));
+    if (x->student.arch.family != x->teacher_arch.family)
+        return pare_fail(d, PARE_ERR_MISMATCH, x->student.job->src->path, x->student.arch.name,
+                         "the teacher is a %s; a language model and a sentence encoder have nothing to compare",
+                         x->teacher_arch.name);
+    PARE_TRY(pare_terms_check(x, d));
     PARE_TRY(sizes(x, d));
-    PARE_TRY(pare_windows_open(x, d));
+    x->r->encoder = x->student.arch.family == PARE_FAMILY_BERT;
+    PARE_TRY(x->r->encoder ? pare_distill_sentences_open(x, d) : pare_windows_open(x, d));
     PARE_TRY(pare_teacher_top_open(x, d));
     return pare_distill_graph(x, d);
 }
@@ -267,6 +244,7 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
         r->parameters += (uint64_t)pare_tensor_elems(&view);
     }
     r->steps = x->o.steps, r->tokens_per_step = x->o.batch * x->o.ctx;
+    if (r->encoder) r->tokens_per_step = x->o.batch * x->data.start[x->data.train] / x->data.train; /* about */
     r->train_windows = x->data.train, r->eval_windows = x->data.n - x->data.train;
     snprintf(t->note, sizeof t->note, "%s", x->data.note);
     pare_log(PARE_LOG_INFO, "%s; %llu of %llu parameters are trained", x->data.note, (unsigned long long)r->trained,
@@ -313,8 +291,11 @@ static void close_all(pare_distill_run *x) {
     pare_free(x->unit);
     pare_free(x->param);
     pare_free(x->grad);
-    pare_free(x->hidden_in);
-    pare_free(x->hidden_teacher);
+    pare_free(x->tap);
+    pare_free(x->lengths);
+    pare_free(x->token_weight_at);
+    pare_free(x->pool_weight_at);
+    pare_free(x->relation_mask_at);
     pare_free(x->ids);
     pare_free(x->labels_at);
     pare_free(x->bind);

@@ -10,6 +10,8 @@
  *   distill_qat.c     which matrices these are, and what they begin at
  *   distill_data.c    windows of the text
  *   distill_tokens.c  its tokens, in memory or beside the output
+ *   distill_sentences.c  for encoders: sentences, and what is measured on them
+ *   distill_terms.c   the terms of the loss, distill_project.c where widths differ
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
  *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
@@ -27,7 +29,13 @@
 #include "formats/tokenizer.h"
 #include "models/lm_run.h"
 
-typedef enum pare_term { PARE_TERM_KL, PARE_TERM_CE, PARE_TERM_HIDDEN, PARE_TERM_COSINE, PARE_TERMS } pare_term;
+typedef enum pare_term {
+#define PARE_TERM(id, name, models, teacher, build) PARE_TERM_##id,
+#include "api/distill_terms.def"
+#undef PARE_TERM
+    PARE_TERMS
+} pare_term;
+enum { PARE_FOR_LM = 1, PARE_FOR_ENCODER = 2 };
 
 typedef enum pare_train { PARE_TRAIN_ALL, PARE_TRAIN_NORMS, PARE_TRAIN_SCALES, PARE_TRAIN_QAT } pare_train;
 
@@ -57,7 +65,7 @@ typedef struct pare_student {
     pare_job *job;
     pare_arch arch;
     pare_source_impl view; /* the job's source with other tensors: names as the source has them, layers as the output */
-    size_t n, room;
+    size_t n, n_extra, room;  /* extra: behind the view's, trained along and not written (distill_project.c) */
     pare_stored *tensors;     /* the view's */
     pare_job_tensor **of;     /* per tensor of the view */
     float **master;           /* per tensor of the view: trained values, or NULL */
@@ -70,7 +78,9 @@ typedef struct pare_student {
 } pare_student;
 
 typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the last of them only a label */
-    pare_text_tokens tokens;
+    pare_text_tokens tokens;  /* of a text */
+    int64_t *ids, *start;     /* of sentences, window i being ids[start[i]] .. ids[start[i + 1]]; NULL: a text */
+    int64_t pad;
     int64_t ctx, n, train; /* windows in all; those trained on come first */
     int64_t bos;           /* in place of a window's first token; -1 = not wanted */
     uint64_t sum;          /* over the tokens */
@@ -78,6 +88,10 @@ typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the 
 } pare_windows;
 
 typedef struct pare_teacher_top pare_teacher_top;
+
+typedef struct pare_tap {
+    pare_value from, to; /* of the teacher's graph; the input of the student's that is bound to it */
+} pare_tap;
 
 typedef struct pare_distill_run {
     pare_distill_opts o; /* with defaults in place */
@@ -97,8 +111,10 @@ typedef struct pare_distill_run {
     /* the student's graph */
     int forward_stages;
     pare_value teacher_logits, labels, scale, loss, term[PARE_TERMS];
-    pare_value *hidden_in, *hidden_teacher; /* per layer of the student; NULL when not compared */
-    pare_value *grad;                       /* per parameter */
+    pare_value token_weight, pool_weight, relation_mask; /* inputs; PARE_NO_VALUE where no term wants them */
+    pare_tap *tap;
+    size_t n_taps, cap_taps;
+    pare_value *grad; /* per parameter */
     pare_param *param;
     size_t n_params;
     uint8_t **mask; /* per parameter, NULL: dense */
@@ -109,6 +125,8 @@ typedef struct pare_distill_run {
     /* a pass */
     int64_t *ids, *labels_at; /* [micro][ctx] */
     float scale_at;
+    int64_t seq, *lengths; /* encoders: tokens of a row, and how many of them are the sentence's */
+    float *token_weight_at, *pool_weight_at, *relation_mask_at;
     pare_binding *bind;
     pare_distill_report *r;
 } pare_distill_run;
@@ -140,6 +158,28 @@ pare_status pare_windows_open(pare_distill_run *x, pare_diag *d);
 void pare_windows_close(pare_windows *w);
 void pare_windows_fill(const pare_windows *w, int64_t window, int64_t vocab, int64_t row, int64_t *ids,
                        int64_t *labels);
+
+/* distill_sentences.c */
+pare_status pare_distill_sentences_open(pare_distill_run *x, pare_diag *d);
+/* The pass's inputs, and both runs' shapes. sentence: [micro] */
+pare_status pare_distill_sentences_fill(pare_distill_run *x, const int64_t *sentence, pare_diag *d);
+/* Adds the first count sentences of the pass, and their pairs. */
+pare_status pare_distill_sentences_held(pare_distill_run *x, int64_t count, pare_distill_held *sum, pare_diag *d);
+
+/* distill_terms.c */
+const char *pare_term_name(pare_term t);
+pare_status pare_terms_parse(pare_distill_run *x, const char *text, pare_diag *d);
+/* With the models known: the default, and whether they have what the terms compare. */
+pare_status pare_terms_check(pare_distill_run *x, pare_diag *d);
+/* Terms and loss into the student's graph; taps into the teacher's, which is built and not yet started. */
+pare_status pare_terms_add(pare_distill_run *x, pare_diag *d);
+#define PARE_TERM(id, name, models, teacher, build)                                                                    \
+    pare_status pare_term_##build(pare_distill_run *x, pare_value *out, pare_diag *d);
+#include "api/distill_terms.def"
+#undef PARE_TERM
+
+/* distill_project.c: *v in the teacher's width, by a projection of that name, which is made when it is first wanted. */
+pare_status pare_student_project(pare_distill_run *x, const char *name, pare_value *v, pare_diag *d);
 
 /* distill_graph.c: the student's run is built, with losses and gradients, and started; parameters are listed. */
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);

@@ -61,7 +61,12 @@ pare_status pare_windows_open(pare_distill_run *x, pare_diag *d) {
     return PARE_OK;
 }
 
-void pare_windows_close(pare_windows *w) { pare_text_tokens_close(&w->tokens); }
+void pare_windows_close(pare_windows *w) {
+    pare_text_tokens_close(&w->tokens);
+    pare_free(w->ids);
+    pare_free(w->start);
+    w->ids = w->start = NULL;
+}
 
 /* row: of the first token among all rows of logits of the pass. */
 void pare_windows_fill(const pare_windows *w, int64_t window, int64_t vocab, int64_t row, int64_t *ids,

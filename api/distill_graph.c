@@ -19,91 +19,27 @@ static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "not enough memory for the graph of losses and gradients");
 }
 
-/* What leaves layer l: the residual stream. */
-static pare_value stream(const pare_graph *g, const pare_arch *a, int64_t l) {
-    char name[64];
-    snprintf(name, sizeof name, "blk.%lld.%s", (long long)l,
-             a->family == PARE_FAMILY_BERT ? "layer_output_norm" : "ffn_sum");
-    return pare_graph_find(g, name);
-}
-
-static bool compares_hidden(const pare_distill_run *x) {
-    return x->weight[PARE_TERM_HIDDEN] > 0 || x->weight[PARE_TERM_COSINE] > 0;
-}
-
-static pare_status open_teacher(pare_distill_run *x, pare_diag *d) {
-    const pare_arch *a = &x->teacher_arch;
-    int64_t layers = x->student.arch.layers;
+static pare_status build_teacher(pare_distill_run *x, pare_diag *d) {
     if (!x->needs_teacher) return PARE_OK;
-    if (a->vocab != x->student.arch.vocab)
-        return pare_fail(d, PARE_ERR_MISMATCH, x->teacher_src->path, "vocab_size",
-                         "the teacher knows %lld tokens, the student %lld; logits compare only over one vocabulary",
-                         (long long)a->vocab, (long long)x->student.arch.vocab);
-    if (compares_hidden(x) && a->dim != x->student.arch.dim)
-        return pare_fail(d, PARE_ERR_MISMATCH, x->teacher_src->path, "hidden_size",
-                         "hidden states of %lld and %lld numbers do not compare; leave hidden and cosine out of --loss",
-                         (long long)a->dim, (long long)x->student.arch.dim);
-    PARE_TRY(pare_weights_open(x->teacher_src, a, &x->teacher_w, d));
-    PARE_TRY(pare_lm_run_build(x->teacher_w, 0, &x->teacher, d));
-    x->hidden_teacher = pare_calloc((size_t)layers + 1, sizeof *x->hidden_teacher);
-    x->hidden_in = pare_calloc((size_t)layers + 1, sizeof *x->hidden_in);
-    if (!x->hidden_teacher || !x->hidden_in) return no_memory(d);
-    for (int64_t l = 0; compares_hidden(x) && l < layers; l++) {
-        x->hidden_teacher[l] = stream(x->teacher.m.g, a, x->student.teacher_layer[l]);
-        pare_graph_mark_output(x->teacher.m.g, x->hidden_teacher[l]);
-    }
+    PARE_TRY(pare_weights_open(x->teacher_src, &x->teacher_arch, &x->teacher_w, d));
+    return pare_lm_run_build(x->teacher_w, 0, &x->teacher, d);
+}
+
+/* After the terms have marked what they want of it. */
+static pare_status start_teacher(pare_distill_run *x, pare_diag *d) {
+    if (!x->needs_teacher) return PARE_OK;
     PARE_TRY(pare_lm_run_start(x->teacher_w, 0, &(pare_exec_opts){0}, &x->teacher, d));
     return pare_lm_run_shape(&x->teacher, x->teacher_w, x->o.micro, x->o.ctx, NULL, 0, d);
 }
 
-/* The mean over layers. */
-static pare_value hidden_term(pare_distill_run *x, bool cosine) {
-    pare_graph *g = x->student.run.m.g;
-    int64_t layers = x->student.arch.layers, dim = x->student.arch.dim;
-    pare_value term[4096];
-    float weight[4096];
-    for (int64_t l = 0; l < layers; l++) {
-        pare_value h = stream(g, &x->student.arch, l);
-        term[l] = cosine ? pare_loss_cosine(g, h, x->hidden_in[l]) : pare_loss_mse(g, h, x->hidden_in[l], dim);
-        weight[l] = 1 / (float)layers;
-    }
-    float one = 1;
-    return pare_loss_total(g, (int)layers, term, weight, pare_graph_const_f32(g, "loss.one", 0, NULL, &one));
-}
-
-static void add_inputs(pare_distill_run *x) {
-    pare_graph *g = x->student.run.m.g;
-    const pare_arch *a = &x->student.arch;
-    const int64_t tokens[] = {PARE_SYM_BATCH, PARE_SYM_SEQ}, logits[] = {PARE_SYM_BATCH, PARE_SYM_SEQ, a->vocab},
-                  hidden[] = {PARE_SYM_BATCH, PARE_SYM_SEQ, a->dim};
-    x->labels = pare_graph_input(g, "labels", &pare_qtype_i64, 2, tokens);
-    x->scale = pare_graph_input(g, "loss.scale", &pare_qtype_f32, 0, NULL);
-    x->teacher_logits =
-        x->weight[PARE_TERM_KL] > 0 ? pare_graph_input(g, "teacher.logits", &pare_qtype_f32, 3, logits) : PARE_NO_VALUE;
-    for (int64_t l = 0; compares_hidden(x) && l < a->layers; l++) {
-        char name[64];
-        snprintf(name, sizeof name, "teacher.hidden.%lld", (long long)l);
-        x->hidden_in[l] = pare_graph_input(g, name, &pare_qtype_f32, 3, hidden);
-    }
-}
-
-static void add_losses(pare_distill_run *x) {
-    pare_graph *g = x->student.run.m.g;
-    pare_value logits = x->student.run.m.out, term[PARE_TERMS];
-    float weight[PARE_TERMS];
-    int n = 0;
-    for (int t = 0; t < PARE_TERMS; t++) {
-        x->term[t] = PARE_NO_VALUE;
-        if (!(x->weight[t] > 0)) continue;
-        x->term[t] = t == PARE_TERM_KL
-                         ? pare_loss_divergence(g, x->divergence, logits, x->teacher_logits, (float)x->o.temperature)
-                     : t == PARE_TERM_CE ? pare_loss_cross_entropy(g, logits, x->labels)
-                                         : hidden_term(x, t == PARE_TERM_COSINE);
-        pare_graph_mark_output(g, x->term[t]);
-        term[n] = x->term[t], weight[n++] = x->weight[t];
-    }
-    x->loss = pare_loss_total(g, n, term, weight, x->scale);
-    pare_graph_mark_output(g, x->loss);
+/* What a token of a text may look at, for relations. */
+static pare_status causal_mask(pare_distill_run *x, pare_diag *d) {
+    size_t n = (size_t)x->o.ctx;
+    if (x->relation_mask < 0 || x->relation_mask_at) return PARE_OK;
+    if (!(x->relation_mask_at = pare_calloc(n * n, sizeof(float)))) return no_memory(d);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i + 1; j < n; j++) x->relation_mask_at[i * n + j] = -1e9F;
+    return PARE_OK;
 }
 
 /* Which zeros stay, or NULL for a dense matrix. */
@@ -141,7 +77,8 @@ static void add_codes(pare_distill_run *x, size_t i, pare_value v, pare_value *w
 static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare_diag *d) {
     const pare_graph *g = x->student.run.m.g;
     size_t sparse = 0, scaled = 0;
-    for (size_t i = 0; i < x->student.n; i++) {
+    for (size_t i = 0; i < x->student.n + x->student.n_extra; i++) {
+        bool extra = i >= x->student.n;
         float *w = x->student.master[i];
         if (!w || !x->student.tensors[i].data) continue;
         size_t v = 0;
@@ -152,7 +89,7 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         bool matrix = x->student.tensors[i].ndim > 1 && !k;
         if (k) w = k->factor, n = k->n, scaled++;
         x->tensor[x->n_params] = i;
-        if (matrix) PARE_TRY(mask_of(w, n, &x->mask[x->n_params], d));
+        if (matrix && !extra) PARE_TRY(mask_of(w, n, &x->mask[x->n_params], d));
         sparse += x->mask[x->n_params] != NULL;
         wanted[x->n_params] = (pare_value)v;
         x->param[x->n_params] =
@@ -160,7 +97,7 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         if (x->train != PARE_TRAIN_ALL && !k) PARE_TRY(own_size(w, n, &x->unit[x->n_params], d));
         x->param[x->n_params].unit = x->unit[x->n_params];
         x->n_params++;
-        x->r->trained += n;
+        if (!extra) x->r->trained += n;
         if (!x->student.codes[i]) continue;
         add_codes(x, i, (pare_value)v, wanted);
         sparse += x->student.codes[i]->zeros != NULL;
@@ -175,7 +112,7 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
 static pare_status gradients(pare_distill_run *x, pare_diag *d) {
     pare_graph *g = x->student.run.m.g;
     const pare_grad_opts opts = {.recompute = x->o.recompute};
-    size_t room = 2 * x->student.n + 1; /* scales and codes of each */
+    size_t room = 2 * x->student.n + x->student.n_extra + 1; /* scales and codes of each */
     pare_value *wanted = pare_calloc(room, sizeof *wanted);
     x->grad = pare_calloc(room, sizeof *x->grad);
     x->param = pare_calloc(room, sizeof *x->param);
@@ -190,8 +127,9 @@ static pare_status gradients(pare_distill_run *x, pare_diag *d) {
     for (size_t i = 0; s == PARE_OK && i < x->n_params; i++) {
         if (x->grad[i] < 0)
             s = pare_fail(d, PARE_ERR_USAGE, NULL, x->param[i].name,
-                          "the loss does not depend on it; with --loss hidden or cosine alone, nothing behind the last "
-                          "layer can be trained: add kl or ce");
+                          "the loss does not depend on it; with --loss hidden, cosine or relation alone, nothing "
+                          "behind "
+                          "what they compare can be trained: add kl, ce or embed");
         else pare_graph_mark_output(g, x->grad[i]);
     }
     pare_free(wanted);
@@ -200,21 +138,18 @@ static pare_status gradients(pare_distill_run *x, pare_diag *d) {
 
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d) {
     pare_student *s = &x->student;
-    if (s->arch.family != PARE_FAMILY_LLAMA || x->teacher_arch.family != PARE_FAMILY_LLAMA)
-        return pare_fail(d, PARE_ERR_UNSUPPORTED, s->job->src->path, s->arch.name,
-                         "language models of the Llama family can be distilled");
-    PARE_TRY(open_teacher(x, d));
+    PARE_TRY(build_teacher(x, d));
     PARE_TRY(pare_lm_run_build(s->w, 0, &s->run, d));
     x->forward_stages = pare_graph_stages(s->run.m.g);
-    add_inputs(x);
-    add_losses(x);
-    PARE_TRY(pare_graph_status(s->run.m.g, d));
+    PARE_TRY(pare_terms_add(x, d));
+    PARE_TRY(causal_mask(x, d));
+    PARE_TRY(start_teacher(x, d));
     PARE_TRY(gradients(x, d));
     PARE_TRY(pare_lm_run_start(s->w, 0, &(pare_exec_opts){0}, &s->run, d));
     PARE_TRY(pare_lm_run_shape(&s->run, s->w, x->o.micro, x->o.ctx, NULL, 0, d));
     x->r->memory_bytes = pare_exec_memory_bytes(s->run.e);
     x->ids = pare_calloc((size_t)(x->o.micro * x->o.ctx), sizeof *x->ids);
     x->labels_at = pare_calloc((size_t)(x->o.micro * x->o.ctx), sizeof *x->labels_at);
-    x->bind = pare_calloc((size_t)s->arch.layers + 16, sizeof *x->bind);
+    x->bind = pare_calloc(x->n_taps + 16, sizeof *x->bind);
     return x->ids && x->labels_at && x->bind ? PARE_OK : no_memory(d);
 }

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static json_t *held(const pare_distill_held *h) {
+static json_t *held(const pare_distill_held *h, bool encoder) {
+    if (encoder) return json_pack("{s:f, s:f}", "cosine", h->cosine, "similarity", h->similarity);
     return json_pack("{s:f, s:f, s:f}", "kl", h->kl, "loss", h->loss, "top1", h->top1);
 }
 
@@ -35,8 +36,8 @@ static char *render_json(const pare_distill_text *t) {
                     (json_int_t)r->steps, "tokens_per_step", (json_int_t)r->tokens_per_step, "train_windows",
                     (json_int_t)r->train_windows, "eval_windows", (json_int_t)r->eval_windows, "parameters",
                     (json_int_t)r->parameters, "trained", (json_int_t)r->trained, "teacher_windows",
-                    (json_int_t)r->teacher_windows, "held_out", "before", held(&r->before), "after", held(&r->after),
-                    "terms", terms, "curve", steps, "ran", r->ran ? r->ran : "");
+                    (json_int_t)r->teacher_windows, "held_out", "before", held(&r->before, r->encoder), "after",
+                    held(&r->after, r->encoder), "terms", terms, "curve", steps, "ran", r->ran ? r->ran : "");
     char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(all);
     if (!text) return NULL;

@@ -23,6 +23,9 @@ static pare_status inputs(pare_distill_run *x, const int64_t *window, int *n_bin
     int n = pare_lm_run_bindings(s, x->ids, x->bind);
     bind(x, &n, x->labels, x->labels_at);
     bind(x, &n, x->scale, &x->scale_at);
+    bind(x, &n, x->token_weight, x->token_weight_at);
+    bind(x, &n, x->pool_weight, x->pool_weight_at);
+    bind(x, &n, x->relation_mask, x->relation_mask_at);
     *n_bindings = n;
     if (!x->needs_teacher) return PARE_OK;
     if (x->top && window) {
@@ -35,18 +38,19 @@ static pare_status inputs(pare_distill_run *x, const int64_t *window, int *n_bin
     PARE_TRY(pare_lm_run_go(t, x->ids, true, d));
     if (window) x->r->teacher_windows += x->o.micro;
     if (x->teacher_logits >= 0) bind(x, n_bindings, x->teacher_logits, pare_exec_value(t->e, t->m.out)->data);
-    for (int64_t l = 0; x->weight[PARE_TERM_HIDDEN] + x->weight[PARE_TERM_COSINE] > 0 && l < x->student.arch.layers;
-         l++)
-        bind(x, n_bindings, x->hidden_in[l], pare_exec_value(t->e, x->hidden_teacher[l])->data);
+    for (size_t i = 0; i < x->n_taps; i++)
+        bind(x, n_bindings, x->tap[i].to, pare_exec_value(t->e, x->tap[i].from)->data);
     return PARE_OK;
 }
 
 /* Windows first .. first+micro-1 of a list: window_of(i). */
-static void fill(pare_distill_run *x, const int64_t *window) {
+static pare_status fill(pare_distill_run *x, const int64_t *window, pare_diag *d) {
     int64_t ctx = x->o.ctx;
+    if (x->data.start) return pare_distill_sentences_fill(x, window, d);
     for (int64_t i = 0; i < x->o.micro; i++)
         pare_windows_fill(&x->data, window[i], x->student.arch.vocab, i * ctx, x->ids + i * ctx,
                           x->labels_at + i * ctx);
+    return PARE_OK;
 }
 
 static float value_of(pare_distill_run *x, pare_value v) {
@@ -58,7 +62,7 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
     int n;
     for (int64_t i = 0; i < x->o.micro; i++)
         window[i] = (int64_t)pare_order_at(x->o.seed, (uint64_t)x->data.train, (uint64_t)(first + i));
-    fill(x, window);
+    PARE_TRY(fill(x, window, d));
     PARE_TRY(inputs(x, window, &n, d));
     PARE_TRY(pare_exec_run(x->student.run.e, -1, x->bind, n, d));
     *loss += (double)value_of(x, x->loss);
@@ -91,7 +95,7 @@ pare_status pare_distill_step(pare_distill_run *x, pare_diag *d) {
     enum { NUMBERS = 1 + PARE_TERMS }; /* loss, terms */
     double sum[NUMBERS] = {0};
     int64_t parts = x->o.batch / x->o.micro, size = pare_team_size();
-    x->scale_at = 1.0f / (float)(x->o.batch * x->o.ctx);
+    x->scale_at = 1.0f / (float)(x->o.batch * (x->data.start ? 1 : x->o.ctx)); /* sentences, or tokens */
     for (int64_t first = 0; first < parts; first += size) {
         double own[NUMBERS] = {0};
         int64_t number = first + pare_team_rank();
@@ -156,28 +160,34 @@ static pare_status measure_pass(pare_distill_run *x, int64_t number, pare_distil
     for (int64_t i = 0; i < x->o.micro; i++) /* the last pass is filled up with windows that do not count */
         window[i] = x->data.train + (first + i < held ? first + i : 0);
     if (pare_is_interrupted()) return pare_interrupted(d);
-    fill(x, window);
+    PARE_TRY(fill(x, window, d));
     PARE_TRY(inputs(x, NULL, &n, d));
     for (int s = 0; s < x->forward_stages; s++) PARE_TRY(pare_exec_run(x->student.run.e, s, x->bind, n, d));
-    return rows(x, count * x->o.ctx, sum, d);
+    return x->data.start ? pare_distill_sentences_held(x, count, sum, d) : rows(x, count * x->o.ctx, sum, d);
 }
 
 pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pare_diag *d) {
     int64_t held = x->data.n - x->data.train, size = pare_team_size();
     int64_t passes = (held + x->o.micro - 1) / x->o.micro;
-    double sum[3] = {0};
+    double sum[5] = {0};
     x->scale_at = 1;
     for (int64_t first = 0; first < passes; first += size) {
         pare_distill_held own = {0};
         int64_t number = first + pare_team_rank();
         pare_status s = number < passes ? measure_pass(x, number, &own, d) : PARE_OK;
         PARE_TRY(pare_team_agree(s, d));
-        const double numbers[3] = {own.kl, own.loss, own.top1};
-        pare_team_sum_f64(numbers, 3, (int)(passes - first < size ? passes - first : size), sum);
+        const double numbers[5] = {own.kl, own.loss, own.top1, own.cosine, own.similarity};
+        pare_team_sum_f64(numbers, 5, (int)(passes - first < size ? passes - first : size), sum);
     }
     double positions = (double)(held * x->o.ctx);
-    *out = (pare_distill_held){.kl = sum[0] / positions, .loss = sum[1] / positions, .top1 = sum[2] / positions};
-    if (!isfinite(out->kl) || !isfinite(out->loss))
+    int64_t rest = held % x->o.micro,
+            pairs = held / x->o.micro * (x->o.micro * (x->o.micro - 1) / 2) + rest * (rest - 1) / 2;
+    *out = (pare_distill_held){.kl = sum[0] / positions,
+                               .loss = sum[1] / positions,
+                               .top1 = sum[2] / positions,
+                               .cosine = sum[3] / (double)held,
+                               .similarity = sqrt(sum[4] / (double)(pairs ? pairs : 1))};
+    if (!isfinite(out->kl) || !isfinite(out->loss) || !isfinite(out->similarity))
         return pare_fail(d, PARE_ERR_INPUT, x->student.job->src->path, "logits",
                          "the student's outputs on the windows held out are not finite");
     return PARE_OK;

@@ -165,10 +165,10 @@ static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
 static pare_status open_view(pare_distill_run *x, pare_diag *d) {
     pare_student *s = &x->student;
     size_t dup;
-    s->tensors = pare_calloc(s->job->n + 1, sizeof *s->tensors);
-    s->of = pare_calloc(s->job->n + 1, sizeof *s->of);
-    s->master = pare_calloc(s->job->n + 1, sizeof *s->master);
-    s->room = s->job->n + 1;
+    s->room = s->job->n + (size_t)s->arch.layers + 2; /* a projection for every layer, and for what comes out */
+    s->tensors = pare_calloc(s->room, sizeof *s->tensors);
+    s->of = pare_calloc(s->room, sizeof *s->of);
+    s->master = pare_calloc(s->room, sizeof *s->master);
     s->scales = pare_calloc(s->room, sizeof *s->scales);
     s->codes = pare_calloc(s->room, sizeof *s->codes);
     if (!s->tensors || !s->of || !s->master || !s->scales || !s->codes) return no_memory(d);
@@ -182,14 +182,16 @@ static pare_status open_view(pare_distill_run *x, pare_diag *d) {
     return pare_weights_open(&s->view.s, &s->arch, &s->w, d);
 }
 
-/* Which of the teacher's layers each layer stands for: the one it came from, or as far up. */
+/* Which of the teacher's layers each layer stands for: the one it came from, or as far up; an encoder's last layer is
+ * its output, and stands for the teacher's. */
 static pare_status pair_layers(pare_distill_run *x, pare_diag *d) {
     pare_student *s = &x->student;
     int64_t n = s->arch.layers, all = x->teacher_arch.layers;
     int *map = pare_arena_alloc(s->arena, (size_t)n * sizeof *map);
     if (!map) return no_memory(d);
     for (int64_t l = 0; l < n; l++) map[l] = (int)((l + 1) * all / n) - 1;
-    for (size_t i = 0; !x->o.student && i < s->n; i++) { /* the teacher's own: names tell */
+    for (size_t i = 0; !x->o.student && s->arch.family != PARE_FAMILY_BERT && i < s->n;
+         i++) { /* the teacher's own: names tell */
         pare_tensor_name now, was;
         const pare_job_tensor *t = s->of[i];
         if (pare_name_parse(s->arch.family, s->job->src->kind, s->tensors[i].name, &now) && now.layer >= 0 &&

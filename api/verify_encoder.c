@@ -31,29 +31,15 @@ static int by_length(const void *a, const void *b) {
     return x->sentence < y->sentence ? -1 : x->sentence > y->sentence;
 }
 
-/* Ids of every sentence, cut to the context; a cut sentence keeps its last special token. */
 static pare_status tokenize(const pare_verify_run *v, const pare_sentences *s, int64_t context, work *w, size_t *cut,
                             pare_diag *d) {
-    const pare_tokenizer_info *t = pare_tokenizer_describe(v->side[0].tok);
-    int64_t vocab = pare_lm_describe(v->lm[0])->vocab;
+    const pare_sentence_reader r = {v->side[0].tok, v->o->data, v->side[0].path, pare_lm_describe(v->lm[0])->vocab,
+                                    context};
     for (size_t i = 0; i < s->n; i++) {
-        size_t start = w->ids.n;
-        PARE_TRY(pare_tokenize(v->side[0].tok, s->v[i].p, s->v[i].n, PARE_TOK_SPECIAL, &w->ids, d));
-        int64_t n = (int64_t)(w->ids.n - start);
-        if (n == 0) return pare_fail(d, PARE_ERR_INPUT, v->o->data, "sentence", "sentence %zu has no tokens", i + 1);
-        for (size_t k = start; k < w->ids.n; k++)
-            if (w->ids.v[k] < 0 || w->ids.v[k] >= vocab)
-                return pare_fail(d, PARE_ERR_MISMATCH, v->side[0].path, "tokenizer",
-                                 "token id %lld is beyond the %lld rows of the embedding", (long long)w->ids.v[k],
-                                 (long long)vocab);
-        if (n > context) {
-            int64_t last = w->ids.v[w->ids.n - 1];
-            n = context;
-            w->ids.n = start + (size_t)n;
-            if (last == t->sep) w->ids.v[w->ids.n - 1] = last;
-            ++*cut;
-        }
-        w->item[i] = (item){i, start, n};
+        bool was_cut;
+        w->item[i] = (item){.sentence = i, .start = w->ids.n};
+        PARE_TRY(pare_sentence_ids(&r, &s->v[i], i, &w->ids, &w->item[i].length, &was_cut, d));
+        *cut += was_cut;
     }
     qsort(w->item, s->n, sizeof *w->item, by_length);
     return PARE_OK;

@@ -81,6 +81,17 @@ pare_status pare_sentences_parse(const pare_verify_data *data, const char *path,
                                  pare_diag *d);
 void pare_sentences_free(pare_sentences *s);
 
+/* api/sentences.c */
+typedef struct pare_sentence_reader {
+    const pare_tokenizer *tok;
+    const char *data, *path; /* of the sentences and of the model, for errors */
+    int64_t vocab, context;
+} pare_sentence_reader;
+/* Appends the ids of a sentence, cut to the context; a cut sentence keeps its last special token. fails:
+ * PARE_ERR_INPUT for one without tokens, PARE_ERR_MISMATCH for ids that the embedding does not have. */
+pare_status pare_sentence_ids(const pare_sentence_reader *r, const pare_str *s, size_t number, pare_ids *ids,
+                              int64_t *length, bool *cut, pare_diag *d);
+
 pare_status pare_verify_lm(pare_verify_run *v, const pare_verify_data *data, pare_diag *d);
 pare_status pare_verify_encoder(pare_verify_run *v, const pare_sentences *s, pare_diag *d);
 pare_status pare_verify_weights(pare_verify_run *v, pare_diag *d);

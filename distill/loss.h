@@ -24,9 +24,21 @@ pare_value pare_loss_cross_entropy(pare_graph *g, pare_value logits, pare_value 
 pare_value pare_loss_mse(pare_graph *g, pare_value x, pare_value y, int64_t dim);
 /* 1 - cosine of a row of x and y. */
 pare_value pare_loss_cosine(pare_graph *g, pare_value x, pare_value y);
+/* The same of rows [batch, seq, dim] that count by weights [batch, seq, 1]. */
+pare_value pare_loss_mse_rows(pare_graph *g, pare_value x, pare_value y, int64_t dim, pare_value weights);
+pare_value pare_loss_cosine_rows(pare_graph *g, pare_value x, pare_value y, pare_value weights);
 /* x [batch, seq, dim] -> [batch, dim]: sums of rows times weights [batch, seq, 1] (one over a sequence's length for its
  * tokens, 0 for padding: mean pooling). */
 pare_value pare_loss_pool(pare_graph *g, pare_value x, pare_value weights);
+/* (cos(x_i, x_j) - cos(y_i, y_j))^2, over i the sum and over j the mean: who is like whom. x [batch, n], y [batch, m];
+ * each: a number, one over the batch. (Similarity-preserving distillation, Tung and Mori 2019, with cosines.) */
+pare_value pare_loss_similarity(pare_graph *g, pare_value x, pare_value y, pare_value each);
+/* KL(R(y) || R(x)), R(x) = softmax(x_h x_h' / sqrt(d) + mask) for each relation head h: the sum over rows, the mean
+ * over heads (MiniLMv2, Wang et al. 2021, equation 5). x [batch, seq, heads * d], y likewise with a d of its own:
+ * widths and numbers of heads may differ. mask [.., seq] is added to the relations: large and negative for what no row
+ * sees. weights [batch, seq, 1] of rows, or PARE_NO_VALUE. */
+pare_value pare_loss_relation(pare_graph *g, pare_value x, int64_t x_dim, pare_value y, int64_t y_dim, int64_t heads,
+                              pare_value mask, pare_value weights);
 /* sum_i weight[i] term[i], times scale (a value of one number). */
 pare_value pare_loss_total(pare_graph *g, int n, const pare_value *term, const float *weight, pare_value scale);
 

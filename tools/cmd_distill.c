@@ -18,7 +18,11 @@ static const char usage[] =
     "  kl      divergence from the teacher's distribution (--divergence, --temperature)\n"
     "  ce      -log p of the text's next token; alone, no teacher is asked\n"
     "  hidden  squared difference of each layer's output from the teacher's layer\n"
-    "  cosine  one less the cosine of the two";
+    "  cosine  one less the cosine of the two\n"
+    "  relation    divergence of how the last layer's queries, keys and values lie to one another (MiniLM)\n"
+    "  embed       encoders: one less the cosine of a sentence's two embeddings (alone, the default)\n"
+    "  embed-mse   their squared difference\n"
+    "  similarity  squared difference of the cosines of all pairs of sentences of a pass";
 
 static const char examples[] =
     "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
@@ -51,13 +55,16 @@ int pare_cmd_distill(int argc, char **argv) {
         {"--layers", 0, 'i', &o.layers, "N",
          "without --student: N layers of the teacher, those of the largest influence"},
         {"--output", 'o', 's', &o.out, "OUT", "file or folder to write; .gguf, .safetensors, else a folder"},
-        {"--data", 0, 's', &o.data, "FILE", "text to learn from (default: a small one built in)"},
+        {"--data", 0, 's', &o.data, "FILE",
+         "text to learn from; encoders: sentences, one a line, or STS-B pairs (default: a small one built in)"},
         {"--steps", 0, 'i', &o.steps, "N", "steps of the optimizer (100)"},
-        {"--batch", 0, 'i', &o.batch, "N", "windows of the text per step (8)"},
+        {"--batch", 0, 'i', &o.batch, "N", "windows of the text per step (8); encoders: sentences (32)"},
         {"--micro", 0, 'i', &o.micro, "N",
          "windows at once, gradients being added up (up to 2048 tokens, fewer of a large vocabulary)"},
-        {"--ctx", 0, 'i', &o.ctx, "N", "tokens per window (256)"},
-        {"--loss", 0, 's', &o.loss, "TERMS", "what is made small (kl)"},
+        {"--ctx", 0, 'i', &o.ctx, "N", "tokens per window (256); encoders: most of a sentence (128)"},
+        {"--loss", 0, 's', &o.loss, "TERMS", "what is made small (kl, encoders: embed)"},
+        {"--relation-heads", 0, 'i', &o.relation_heads, "N",
+         "relation: heads that queries, keys and values are cut into, whatever the models have (the student's)"},
         {"--divergence", 0, 's', &o.divergence, "WAY", "kl's direction: forward, reverse, or js (forward)"},
         {"--temperature", 0, 'd', &o.temperature, "T", "of both distributions in kl (1)"},
         {"--teacher-top", 0, 'i', &o.teacher_top, "K",
@@ -79,7 +86,8 @@ int pare_cmd_distill(int argc, char **argv) {
         {"--momentum", 0, 'd', &o.momentum, "M", "sgd (0.9)"},
         {"--clip", 0, 'd', &o.clip, "NORM", "longest gradient; 0 = any (1)"},
         {"--ema", 0, 'd', &o.ema, "E", "write a moving average of the weights (none)"},
-        {"--eval-windows", 0, 'i', &o.eval, "N", "windows at the text's end to measure on (8)"},
+        {"--eval-windows", 0, 'i', &o.eval, "N",
+         "windows at the text's end to measure on (8); encoders: sentences (64)"},
         {"--seed", 0, 'i', &seed, "N", "order of the windows (1)"},
         {"--recompute", 0, 'f', &o.recompute, NULL, "keep less of the forward pass: less memory, a third more time"},
         {"--save-every", 0, 'i', &o.save_every, "N", "steps between checkpoints (every five minutes)"},

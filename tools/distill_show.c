@@ -5,7 +5,21 @@
 
 #include <stdio.h>
 
-void pare_show_distilled(const pare_distill_report *r, const char *out) {
+static void show_sentences(const pare_distill_report *r) {
+    const char *const head[] = {"held out", "cosine to the teacher", "cosines of pairs off by"};
+    pare_cli_table *t = pare_cli_table_new("lrr", head);
+    const pare_distill_held *const rows[] = {&r->before, &r->after};
+    for (int i = 0; i < 2; i++) {
+        char cosine[32] = "-", off[32];
+        if (rows[i]->cosine != 0) snprintf(cosine, sizeof cosine, "%.5f", rows[i]->cosine);
+        snprintf(off, sizeof off, "%.5f", rows[i]->similarity);
+        const char *const cells[] = {i ? "after" : "before", cosine, off};
+        pare_cli_table_row(t, cells);
+    }
+    pare_cli_table_print(&t);
+}
+
+static void show_text(const pare_distill_report *r) {
     const char *const head[] = {"held out", "KL to the teacher", "same top token", "loss on the text"};
     pare_cli_table *t = pare_cli_table_new("lrrr", head);
     const pare_distill_held *const rows[] = {&r->before, &r->after};
@@ -18,7 +32,12 @@ void pare_show_distilled(const pare_distill_report *r, const char *out) {
         pare_cli_table_row(t, cells);
     }
     pare_cli_table_print(&t);
+}
+
+void pare_show_distilled(const pare_distill_report *r, const char *out) {
     char memory[32];
+    if (r->encoder) show_sentences(r);
+    else show_text(r);
     printf("\n%s\n%lld steps of %lld tokens, %llu of %llu parameters trained", r->note, (long long)r->steps,
            (long long)r->tokens_per_step, (unsigned long long)r->trained, (unsigned long long)r->parameters);
     if (r->resumed_from) printf(", %lld steps by earlier runs", (long long)r->resumed_from);

@@ -19,11 +19,12 @@ typedef struct pare_distill_opts {
     int64_t layers;                /* so many, those of the largest influence */
     const char *out, *to, *format; /* to: the format of the trained tensors (a float type or a grid); NULL: as the
                                       student's, f16 where that is quantized */
-    const char *data;              /* text; NULL: the one built in */
+    const char *data;              /* text; for encoders sentences, as pare_verify has them; NULL: the one built in */
     int64_t ctx, batch, micro;     /* tokens a window; windows a step; windows at once. 0: 256, 8, as many as fit */
     int64_t eval;                  /* windows at the text's end that are not trained on but measured; 0: 8 */
     int64_t steps;                 /* 0: 100 */
-    const char *loss;              /* "kl=1,ce=0.5,hidden=1,cosine=1"; NULL: "kl" */
+    const char *loss;              /* "kl=1,ce=0.5,hidden=1,cosine=1"; NULL: "kl", for encoders "embed" */
+    int64_t relation_heads;        /* of the term "relation"; 0: the student's heads of keys */
     const char *divergence;        /* "forward" (NULL), "reverse", "js" */
     double temperature;            /* 0: 1 */
     const char *train;     /* "all" (NULL), "norms" (and biases), "scales" (these, and what multiplies a quantized
@@ -49,9 +50,13 @@ typedef struct pare_distill_held {
     double kl;   /* of the teacher's distribution from the student's */
     double loss; /* of the text itself: the mean -log p of the next token */
     double top1; /* share of positions where both have the same most likely token */
+    /* encoders: the mean cosine of a sentence's two embeddings (0 where widths differ), and the root mean square of
+     * what the cosine of two sentences changed by, over pairs of one pass */
+    double cosine, similarity;
 } pare_distill_held;
 
 typedef struct pare_distill_report {
+    bool encoder;                /* sentences; else a text in windows */
     int64_t steps, resumed_from; /* of them done by earlier runs */
     int64_t tokens_per_step, train_windows, eval_windows;
     uint64_t parameters, trained; /* of the student */

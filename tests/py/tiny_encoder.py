@@ -7,13 +7,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 
-def tiny_encoder(dst):
+def tiny_encoder(dst, seed=5, width=32, letters="abcdefghijklmnopqrstuvwxyz0123456789.,'-%?"):
     """A seeded BERT of two layers with a WordPiece vocabulary of letters."""
     os.mkdir(dst)
-    rng = np.random.default_rng(5)
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,'-%?"
+    rng = np.random.default_rng(seed)
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(letters) + ["##" + c for c in letters]
-    v, d, f = len(vocab), 32, 64
+    v, d, f = len(vocab), width, 2 * width
     r = lambda *shape: (rng.standard_normal(shape) * 0.3).astype(np.float32)
     w = {"embeddings.word_embeddings.weight": r(v, d), "embeddings.position_embeddings.weight": r(128, d),
          "embeddings.token_type_embeddings.weight": r(2, d), "embeddings.LayerNorm.weight": 1 + r(d), "embeddings.LayerNorm.bias": r(d)}

@@ -246,6 +246,109 @@ static void one_loss(int kind, pare_rng *r) {
     pare_graph_free(&g);
 }
 
+/* ---- relations and similarities, by their definitions ---- */
+
+enum { BATCH = 2, SEQ = 3, MINE = 4, THEIRS = 6, HEADS = 2 };
+static const float seen[BATCH] = {3, 2}; /* tokens of each sequence */
+
+/* log softmax of row i of sequence b, head h */
+static void relation_row(const float *x, int dim, int b, int h, int i, double out[SEQ]) {
+    double sum = 0;
+    int each = dim / HEADS, n = (int)seen[b];
+    for (int j = 0; j < n; j++) {
+        const float *p = x + (b * SEQ + i) * dim + h * each, *q = x + (b * SEQ + j) * dim + h * each;
+        out[j] = 0;
+        for (int k = 0; k < each; k++) out[j] += (double)p[k] * (double)q[k] / sqrt(each);
+        sum += exp(out[j]);
+    }
+    for (int j = 0; j < n; j++) out[j] -= log(sum);
+}
+
+static double relation_by_definition(const float *x, const float *y) {
+    double sum = 0, s[SEQ], t[SEQ];
+    for (int b = 0; b < BATCH; b++)
+        for (int h = 0; h < HEADS; h++)
+            for (int i = 0; i < (int)seen[b]; i++) {
+                relation_row(x, MINE, b, h, i, s);
+                relation_row(y, THEIRS, b, h, i, t);
+                for (int j = 0; j < (int)seen[b]; j++) sum += exp(t[j]) * (t[j] - s[j]) / (double)seen[b] / HEADS;
+            }
+    return sum;
+}
+
+static double row_cosine(const float *x, int dim, int i, int j) {
+    double xy = 0, xx = 0, yy = 0;
+    for (int k = 0; k < dim; k++) {
+        double p = (double)x[i * dim + k], q = (double)x[j * dim + k];
+        xy += p * q, xx += p * p, yy += q * q;
+    }
+    return xy / sqrt(xx * yy);
+}
+
+static double similarity_by_definition(const float *x, const float *y) {
+    double sum = 0;
+    for (int i = 0; i < BATCH * SEQ; i++)
+        for (int j = 0; j < BATCH * SEQ; j++)
+            sum += pow(row_cosine(x, MINE, i, j) - row_cosine(y, THEIRS, i, j), 2) / (BATCH * SEQ);
+    return sum;
+}
+
+static pare_value add_relation(pare_graph *g, pare_value x, pare_value y) {
+    float mask[BATCH * SEQ], weight[BATCH * SEQ];
+    for (int i = 0; i < BATCH * SEQ; i++) {
+        bool in = (float)(i % SEQ) < seen[i / SEQ];
+        mask[i] = in ? 0 : -1e9F, weight[i] = in ? 1 / seen[i / SEQ] : 0;
+    }
+    return pare_loss_relation(g, x, MINE, y, THEIRS, HEADS,
+                              pare_graph_const_f32(g, "mask", 4, (int64_t[]){BATCH, 1, 1, SEQ}, mask),
+                              pare_graph_const_f32(g, "weight", 3, (int64_t[]){BATCH, SEQ, 1}, weight));
+}
+
+static void one_of_pairs(bool relation, pare_rng *r) {
+    float x[BATCH * SEQ * MINE], y[BATCH * SEQ * THEIRS], one = 1, each = 1.0F / (BATCH * SEQ);
+    double (*definition)(const float *, const float *) = relation ? relation_by_definition : similarity_by_definition;
+    const int64_t sym[PARE_SYM_COUNT] = {1, 1, 1}, of_x[] = {BATCH, SEQ, MINE}, of_y[] = {BATCH, SEQ, THEIRS},
+                  rows_x[] = {BATCH * SEQ, MINE}, rows_y[] = {BATCH * SEQ, THEIRS};
+    pare_graph *g = pare_graph_new();
+    pare_exec *e = NULL;
+    pare_diag d = {0};
+    fill(r, x, BATCH * SEQ * MINE);
+    fill(r, y, BATCH * SEQ * THEIRS);
+    pare_tensor tx = pare_tensor_make(&pare_qtype_f32, relation ? 3 : 2, relation ? of_x : rows_x, x);
+    pare_value vx = pare_graph_weight(g, "x", &tx), grad,
+               vy = pare_graph_const_f32(g, "y", relation ? 3 : 2, relation ? of_y : rows_y, y);
+    pare_value term = relation ? add_relation(g, vx, vy)
+                               : pare_loss_similarity(g, vx, vy, pare_graph_const_f32(g, "each", 0, NULL, &each));
+    pare_value loss = pare_loss_total(g, 1, &term, &one, pare_graph_const_f32(g, "scale", 0, NULL, &one));
+    assert_int_equal(pare_grad_build(g, loss, 1, &vx, NULL, &grad, &d), PARE_OK);
+    pare_graph_mark_output(g, loss);
+    pare_graph_mark_output(g, grad);
+    assert_int_equal(pare_exec_open(g, NULL, &e, &d), PARE_OK);
+    assert_int_equal(pare_exec_shape(e, sym, &d), PARE_OK);
+    assert_int_equal(pare_exec_run(e, -1, NULL, 0, &d), PARE_OK);
+    double want = definition(x, y), got = (double)*(float *)pare_exec_value(e, loss)->data;
+    if (fabs(got - want) > 2e-6 * (1 + fabs(want))) fail_msg("relation %d: %g, expected %g", relation, got, want);
+    float *dx = pare_exec_value(e, grad)->data;
+    for (int i = 0; i < BATCH * SEQ * MINE; i++) {
+        float keep = x[i], above = keep + 0x1p-13F;
+        x[i] = above;
+        double up = definition(x, y);
+        x[i] = keep - 0x1p-13F;
+        double slope = (up - definition(x, y)) / ((double)above - (double)x[i]);
+        x[i] = keep;
+        if (fabs((double)dx[i] - slope) > 1e-5 * (1 + fabs(slope)))
+            fail_msg("relation %d, element %d: slope %g, expected %g", relation, i, (double)dx[i], slope);
+    }
+    pare_exec_close(&e);
+    pare_graph_free(&g);
+}
+
+static void losses_of_pairs(void **s) {
+    pare_rng r;
+    pare_rng_seed(&r, 4);
+    for (int round = 0; round < 5; round++) one_of_pairs(round % 2, &r), one_of_pairs(!(round % 2), &r);
+}
+
 static void losses(void **s) {
     pare_rng r;
     pare_rng_seed(&r, 3);
@@ -368,6 +471,7 @@ int main(void) {
         cmocka_unit_test(not_finite),
         cmocka_unit_test(every_window_once),
         cmocka_unit_test(losses),
+        cmocka_unit_test(losses_of_pairs),
         cmocka_unit_test(goes_on_exactly),
         cmocka_unit_test(what_is_no_checkpoint_of_ours),
         cmocka_unit_test(allocation_failures),
