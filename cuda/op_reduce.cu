@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ReduceMean (axes are an input, read in host memory). Dimensions that stay or go together are merged first; then
- * either threads of a row share an output (the last dimension goes), or a block has 32 outputs side by side.
- * Sums in double, in a fixed order. equal: the CPU's reference to one unit in the last place. */
+ * ReduceMean and ReduceSum (axes are an input, read in host memory). Dimensions that stay or go together are merged
+ * first; then either threads of a row share an output (the last dimension goes), or a block has 32 outputs side by
+ * side. Sums in double, in a fixed order. equal: the CPU's reference to one unit in the last place. */
 #include "cuda/backend.cuh"
 #include "cuda/reduce.cuh"
 
@@ -19,6 +19,7 @@ typedef struct mean_args {
     float *y;
     dims kept, gone;
     int64_t outputs, count; /* count: elements per output */
+    double divisor;
 } mean_args;
 
 static __device__ __forceinline__ int64_t offset(const dims &w, int64_t i) {
@@ -39,7 +40,7 @@ __global__ void __launch_bounds__(1024) mean_row_kernel(mean_args a) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < a.count; i += blockDim.x) sum += x[offset(a.gone, i)];
     sum = pare_row_reduce(sum, 0.0);
-    if (threadIdx.x == 0) a.y[r] = (float)(sum / (double)a.count);
+    if (threadIdx.x == 0) a.y[r] = (float)(sum / a.divisor);
 }
 
 __global__ void __launch_bounds__(SIDE *SLICES) mean_column_kernel(mean_args a) {
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(SIDE *SLICES) mean_column_kernel(mean_args a) 
     __syncthreads();
     if (threadIdx.y || r >= a.outputs) return;
     for (int k = 1; k < SLICES; k++) sum += parts[k * SIDE + threadIdx.x];
-    a.y[r] = (float)(sum / (double)a.count);
+    a.y[r] = (float)(sum / a.divisor);
 }
 
 bool pare_cuda_reduce_mean_supports(const pare_cuda *dev, const pare_op_call *c) {
@@ -103,6 +104,7 @@ pare_status pare_cuda_reduce_mean_run(pare_cuda *dev, const pare_op_call *c, par
     if (pare_cuda_elems(c->out[0]) != a.outputs)
         return pare_cuda_fail(c, d, "the output should have %lld elements", (long long)a.outputs);
     if (!a.outputs) return PARE_OK;
+    a.divisor = c->op == PARE_OP_ReduceMean ? (double)a.count : 1.0;
     bool row = !a.kept.n || (a.gone.n && a.gone.stride[0] == 1);
     dim3 block = pare_row_block(a.count);
     if (row) pare_launch<mean_row_kernel>(dev->rt.stream, pare_row_grid(a.outputs, block), block, 0, a);

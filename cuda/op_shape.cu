@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Operators that only move elements: Reshape, Transpose, Slice, Concat; elements of 1, 2, 4 or 8 bytes.
+ * Operators that only move elements: Reshape, Transpose, Expand, Slice, Concat; elements of 1, 2, 4 or 8 bytes.
  * A strided copy is a walk over the output's dimensions. Units grow to up to 16 bytes where runs stay together; where
  * the output's last dimension is another one than the input's, tiles go through shared memory, so that both sides are
  * read and written in runs. equal: exactly. */
@@ -136,6 +136,29 @@ static walk walk_of(const pare_tensor *x, const pare_tensor *y) {
 
 bool pare_cuda_transpose_supports(const pare_cuda *dev, const pare_op_call *c) {
     return c->in[0]->type == c->out[0]->type && pare_cuda_plain(c->in[0]);
+}
+
+/* The shape is an input, but the output already has it. */
+bool pare_cuda_expand_supports(const pare_cuda *dev, const pare_op_call *c) {
+    return c->in[0]->type == c->out[0]->type && pare_cuda_plain(c->in[0]);
+}
+
+pare_status pare_cuda_expand_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {
+    const pare_tensor *x = c->in[0], *y = c->out[0];
+    walk w = walk_of(x, y);
+    int64_t stride = w.size;
+    w.n = y->ndim;
+    for (int k = y->ndim - 1, from = x->ndim - 1; k >= 0; k--, from--) {
+        int64_t dim = from >= 0 ? x->shape[from] : 1;
+        if (dim != 1 && dim != y->shape[k])
+            return pare_cuda_fail(c, d, "dimension %d is %lld, expected 1 or %lld", from, (long long)dim,
+                                  (long long)y->shape[k]);
+        w.dim[k] = y->shape[k], w.stride[k] = dim == 1 ? 0 : stride;
+        stride *= dim;
+    }
+    if (x->ndim > y->ndim) return pare_cuda_fail(c, d, "the output has fewer dimensions");
+    if (pare_cuda_elems(y)) run_walk(dev, &w);
+    return pare_cuda_check(dev, c, d);
 }
 
 pare_status pare_cuda_transpose_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {

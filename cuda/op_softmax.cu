@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Softmax over any axis; a row that fits the registers of its threads is read once. Another axis than the last: one
- * thread per column, rare and kept plain.
- * equal: the CPU's reference to a few units in the last place. */
+ * Softmax and LogSoftmax over any axis; a row that fits the registers of its threads is read once. Another axis than
+ * the last: one thread per column, rare and kept plain. equal: the CPU's reference to a few units in the last place. */
 #include "cuda/backend.cuh"
 #include "cuda/reduce.cuh"
 
@@ -14,6 +13,7 @@ static __device__ __forceinline__ float4 each4(float4 v, float max) {
 }
 
 /* n a multiple of 4, x and y at multiples of 16 bytes, n <= PARE_ROW_REGS * 4 * threads */
+template <bool LOG>
 __global__ void __launch_bounds__(1024) softmax_regs_kernel(const float *x, float *y, int64_t rows, int n) {
     int64_t r = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     if (r >= rows) return;
@@ -29,19 +29,25 @@ __global__ void __launch_bounds__(1024) softmax_regs_kernel(const float *x, floa
     pare_sum sum = {0, 0};
     for (int p = 0; p < PARE_ROW_REGS; p++) {
         if (4 * (int)(threadIdx.x + p * blockDim.x) >= n) continue;
-        v[p] = each4(v[p], max.v); /* NaN, if any, is in the sum and so in the whole row */
-        pare_add(sum, v[p].x), pare_add(sum, v[p].y), pare_add(sum, v[p].z), pare_add(sum, v[p].w);
+        float4 e = each4(v[p], max.v); /* NaN, if any, is in the sum and so in the whole row */
+        pare_add(sum, e.x), pare_add(sum, e.y), pare_add(sum, e.z), pare_add(sum, e.w);
+        if (!LOG) v[p] = e;
     }
     sum = pare_row_reduce(sum, pare_sum{0, 0});
-    float total = sum.hi + sum.lo;
+    float total = sum.hi + sum.lo, log_total = LOG ? logf(total) : 0;
     for (int p = 0; p < PARE_ROW_REGS; p++) {
         int i = 4 * (int)(threadIdx.x + p * blockDim.x);
         if (i >= n) continue;
-        pare_store4(y + r * n + i, make_float4(v[p].x / total, v[p].y / total, v[p].z / total, v[p].w / total));
+        float4 w = v[p];
+        if (LOG) w = make_float4(w.x - max.v, w.y - max.v, w.z - max.v, w.w - max.v);
+        if (LOG) w = make_float4(w.x - log_total, w.y - log_total, w.z - log_total, w.w - log_total);
+        else w = make_float4(w.x / total, w.y / total, w.z / total, w.w / total);
+        pare_store4(y + r * n + i, w);
     }
 }
 
 /* Any length and alignment: y holds the exponentials meanwhile. */
+template <bool LOG>
 __global__ void __launch_bounds__(1024) softmax_memory_kernel(const float *x, float *y, int64_t rows, int64_t n) {
     int64_t r = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     if (r >= rows) return;
@@ -52,14 +58,15 @@ __global__ void __launch_bounds__(1024) softmax_memory_kernel(const float *x, fl
     pare_sum sum = {0, 0};
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
         float e = expf(x[i] - max.v);
-        y[i] = e;
+        if (!LOG) y[i] = e;
         pare_add(sum, e);
     }
     sum = pare_row_reduce(sum, pare_sum{0, 0});
-    float total = sum.hi + sum.lo;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[i] /= total;
+    float total = sum.hi + sum.lo, log_total = LOG ? logf(total) : 0;
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[i] = LOG ? (x[i] - max.v) - log_total : y[i] / total;
 }
 
+template <bool LOG>
 __global__ void __launch_bounds__(THREADS)
     softmax_column_kernel(const float *x, float *y, int64_t columns, int64_t n, int64_t inner) {
     int64_t c = (int64_t)blockIdx.x * THREADS + threadIdx.x;
@@ -70,11 +77,27 @@ __global__ void __launch_bounds__(THREADS)
     pare_sum sum = {0, 0};
     for (int64_t k = 0; k < n; k++) {
         float e = expf(x[at + k * inner] - max);
-        y[at + k * inner] = e;
+        if (!LOG) y[at + k * inner] = e;
         pare_add(sum, e);
     }
-    float total = sum.hi + sum.lo;
-    for (int64_t k = 0; k < n; k++) y[at + k * inner] /= total;
+    float total = sum.hi + sum.lo, log_total = LOG ? logf(total) : 0;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t i = at + k * inner;
+        y[i] = LOG ? (x[i] - max) - log_total : y[i] / total;
+    }
+}
+
+template <bool LOG>
+static void launch(pare_cuda *dev, const float *x, float *y, int64_t rows, int64_t n, int64_t inner) {
+    void *stream = dev->rt.stream;
+    dim3 block = pare_row_block(n), grid = pare_row_grid(rows, block);
+    bool vec = n % 4 == 0 && pare_cuda_unit(0, x) == 16 && pare_cuda_unit(0, y) == 16;
+    if (inner > 1)
+        pare_launch<softmax_column_kernel<LOG>>(stream, dim3((unsigned)pare_cuda_ceil(rows, THREADS)), THREADS, 0, x, y,
+                                                rows, n, inner);
+    else if (vec && n <= PARE_ROW_MAX)
+        pare_launch<softmax_regs_kernel<LOG>>(stream, grid, block, 0, x, y, rows, (int)n);
+    else pare_launch<softmax_memory_kernel<LOG>>(stream, grid, block, 0, x, y, rows, n);
 }
 
 pare_status pare_cuda_softmax_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {
@@ -85,15 +108,8 @@ pare_status pare_cuda_softmax_run(pare_cuda *dev, const pare_op_call *c, pare_di
     int64_t n = t->shape[axis], inner = pare_cuda_span(t, axis + 1, t->ndim);
     int64_t rows = pare_cuda_span(t, 0, axis) * inner;
     if (!n || !rows) return PARE_OK;
-    const float *x = (const float *)t->data;
-    float *y = (float *)c->out[0]->data;
-    void *stream = dev->rt.stream;
-    dim3 block = pare_row_block(n), grid = pare_row_grid(rows, block);
-    bool vec = n % 4 == 0 && pare_cuda_unit(0, x) == 16 && pare_cuda_unit(0, y) == 16;
-    if (inner > 1)
-        pare_launch<softmax_column_kernel>(stream, dim3((unsigned)pare_cuda_ceil(rows, THREADS)), THREADS, 0, x, y,
-                                           rows, n, inner);
-    else if (vec && n <= PARE_ROW_MAX) pare_launch<softmax_regs_kernel>(stream, grid, block, 0, x, y, rows, (int)n);
-    else pare_launch<softmax_memory_kernel>(stream, grid, block, 0, x, y, rows, n);
+    if (c->op == PARE_OP_LogSoftmax)
+        launch<true>(dev, (const float *)t->data, (float *)c->out[0]->data, rows, n, inner);
+    else launch<false>(dev, (const float *)t->data, (float *)c->out[0]->data, rows, n, inner);
     return pare_cuda_check(dev, c, d);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Elementwise functions of one f32 tensor: Sqrt, Erf, Sigmoid, Tanh, Relu, Gelu, Swish; the formulas of cpu/vec.h.
+ * Elementwise functions of one f32 tensor: Sqrt, Erf, Sigmoid, Tanh, Relu, Gelu, Swish, Exp, Log, Sign; the formulas of
+ * cpu/vec.h.
  * A thread reads its elements before it writes them, so output and input may be the same memory.
- * equal: Sqrt and Relu bit for bit to the CPU's reference, the others to a few units in the last place. */
+ * equal: Sqrt, Relu and Sign bit for bit to the CPU's reference, the others to a few units in the last place. */
 #include "cuda/backend.cuh"
 #include "cuda/dev.cuh"
 
@@ -16,6 +17,9 @@ template <int OP> static __device__ __forceinline__ float apply(float x, float a
     case PARE_OP_Sigmoid: return 1.0f / (1.0f + expf(-x));
     case PARE_OP_Tanh: return tanhf(x);
     case PARE_OP_Relu: return x < 0 ? 0 : x; /* NaN passes */
+    case PARE_OP_Exp: return expf(x);
+    case PARE_OP_Log: return logf(x);
+    case PARE_OP_Sign: return x > 0 ? 1.0f : x < 0 ? -1.0f : x;
     case PARE_OP_Gelu: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
     case GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
     default: return x / (1.0f + expf(-alpha * x));
@@ -58,6 +62,9 @@ pare_status pare_cuda_unary_run(pare_cuda *dev, const pare_op_call *c, pare_diag
         CASE(PARE_OP_Sigmoid)
         CASE(PARE_OP_Tanh)
         CASE(PARE_OP_Relu)
+        CASE(PARE_OP_Exp)
+        CASE(PARE_OP_Log)
+        CASE(PARE_OP_Sign)
         CASE(PARE_OP_Gelu)
         CASE(GELU_TANH)
         CASE(PARE_OP_Swish)

@@ -63,6 +63,8 @@ static double value_of(pare_op op, const pc_attr *attr, double x, double *mag) {
     switch (op) {
     case PARE_OP_Erf: y = erf(x); break;
     case PARE_OP_Tanh: y = tanh(x); break;
+    case PARE_OP_Exp: y = exp(x) > 3.4028235e38 ? INFINITY : exp(x); break;
+    case PARE_OP_Log: y = log(x); break;
     case PARE_OP_Sigmoid: y = 1 / (1 + exp(-x)); break;
     case PARE_OP_Swish:
         y = x / (1 + exp(-alpha * x));
@@ -92,7 +94,7 @@ static void expect(pc_run *r, pc_case *c, const float *x, int64_t n) {
 
 static void unary(pc_run *r, pare_op op, bool tanh_approx) {
     static const int64_t lengths[] = {1, 3, 4, 5, 127, 128, 1023, 1024, 1025, 4099};
-    bool bits = op == PARE_OP_Sqrt || op == PARE_OP_Relu;
+    bool bits = op == PARE_OP_Sqrt || op == PARE_OP_Relu || op == PARE_OP_Sign;
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         for (int in_place = 0; in_place < 2; in_place++) {
             pc_case c;
@@ -113,8 +115,8 @@ static void unary(pc_run *r, pare_op op, bool tanh_approx) {
 
 void pc_cases_elementwise(pc_run *r) {
     static const pare_op two[] = {PARE_OP_Add, PARE_OP_Sub, PARE_OP_Mul, PARE_OP_Div};
-    static const pare_op one[] = {PARE_OP_Sqrt, PARE_OP_Erf,  PARE_OP_Sigmoid, PARE_OP_Tanh,
-                                  PARE_OP_Relu, PARE_OP_Gelu, PARE_OP_Swish};
+    static const pare_op one[] = {PARE_OP_Sqrt, PARE_OP_Erf,   PARE_OP_Sigmoid, PARE_OP_Tanh, PARE_OP_Relu,
+                                  PARE_OP_Gelu, PARE_OP_Swish, PARE_OP_Exp,     PARE_OP_Log,  PARE_OP_Sign};
     for (size_t i = 0; i < sizeof two / sizeof *two; i++)
         if (pc_wants(r, two[i])) binary(r, two[i]);
     for (size_t i = 0; i < sizeof one / sizeof *one; i++)

@@ -95,7 +95,7 @@ static void norm_spread(pc_run *r, pare_op op) {
     pc_do(r, &c);
 }
 
-/* ---- softmax and mean over one axis ---- */
+/* ---- softmax, mean and sum over one axis ---- */
 
 static void expect_softmax(pc_run *r, pc_case *c, span s) {
     const float *x = c->in[0].data;
@@ -110,9 +110,12 @@ static void expect_softmax(pc_run *r, pc_case *c, span s) {
         }
         for (int64_t k = 0; k < s.n; k++) sum += exp((double)x[first + k * s.inner] - max);
         for (int64_t k = 0; k < s.n; k++) {
-            double v = (double)x[first + k * s.inner], y = nan ? NAN : exp(v - max) / sum;
-            c->want[0][first + k * s.inner] = y;
+            double v = (double)x[first + k * s.inner], y = nan ? NAN : exp(v - max) / sum, *want = c->want[0];
+            want[first + k * s.inner] = y;
             c->bound[0][first + k * s.inner] = isinf(v) ? 0 : (8 + (max - v)) * ULP * y + 1.2e-38;
+            if (c->op != PARE_OP_LogSoftmax) continue;
+            want[first + k * s.inner] = nan ? NAN : (v - max) - log(sum);
+            c->bound[0][first + k * s.inner] = isinf(v) ? 0 : 4 * ULP * ((max - v) + fabs(log(sum)) + 1);
         }
     }
 }
@@ -126,8 +129,9 @@ static void expect_mean(pc_run *r, pc_case *c, span s) {
         for (int64_t k = 0; k < s.n; k++) {
             sum += (double)x[first + k * s.inner], mag += fabs((double)x[first + k * s.inner]);
         }
-        c->want[0][i] = sum / (double)s.n;
-        c->bound[0][i] = ULP * fabs(c->want[0][i]) + 1e-13 * mag / (double)s.n + 1e-42;
+        double count = c->op == PARE_OP_ReduceMean ? (double)s.n : 1;
+        c->want[0][i] = sum / count;
+        c->bound[0][i] = ULP * fabs(c->want[0][i]) + 1e-13 * mag / count + 1e-42;
     }
 }
 
@@ -139,13 +143,14 @@ static void over_axis(pc_run *r, pare_op op, span s, int kind) {
     float *x = pc_normal(r, &c, PC_SHAPE(s.outer, s.n, s.inner), kind == 1 ? 40.0f : kind == 4 ? 0.0f : 1.0f);
     int64_t n = s.outer * s.n * s.inner;
     if (s.inner == 1) c.in[0].ndim = 2;
-    if (kind == 2 && op == PARE_OP_Softmax && s.n > 1)
+    bool soft = op == PARE_OP_Softmax || op == PARE_OP_LogSoftmax;
+    if (kind == 2 && soft && s.n > 1)
         for (int64_t i = 0; i < n; i++)
             if (i / s.inner % s.n % 3) x[i] = -INFINITY;
     if (kind == 3) x[pare_rng_below(&r->rng, (uint64_t)n)] = NAN;
     for (int64_t i = 0; kind == 5 && i < s.outer * s.inner; i++) /* one number per row rules it */
         x[(i / s.inner * s.n + (int64_t)pare_rng_below(&r->rng, (uint64_t)s.n)) * s.inner + i % s.inner] = 1000.0f;
-    if (op == PARE_OP_Softmax) {
+    if (soft) {
         c.attr.softmax.axis = s.inner == 1 ? -1 : 1;
         pc_out(r, &c, &pare_qtype_f32, c.in[0].ndim, c.in[0].shape);
         expect_softmax(r, &c, s);
@@ -160,10 +165,10 @@ static void over_axis(pc_run *r, pare_op op, span s, int kind) {
 }
 
 /* Several axes, and none named: all. */
-static void mean_axes(pc_run *r, int which) {
+static void mean_axes(pc_run *r, pare_op op, int which) {
     static const int64_t sets[3][2] = {{0, 2}, {1, 3}, {0, 3}};
     pc_case c;
-    pc_begin(r, &c, PARE_OP_ReduceMean, "%s", which == 3 ? "all axes" : "two axes");
+    pc_begin(r, &c, op, "%s", which == 3 ? "all axes" : "two axes");
     pc_params(&c, "set %d", which);
     const float *x = pc_normal(r, &c, PC_SHAPE(3, 5, 4, 33), 1.0f);
     bool gone[4] = {which == 3, which == 3, which == 3, which == 3};
@@ -173,6 +178,7 @@ static void mean_axes(pc_run *r, int which) {
     }
     int64_t dims[4] = {3, 5, 4, 33}, y[4], per = 1;
     for (int i = 0; i < 4; i++) y[i] = gone[i] ? 1 : dims[i], per *= gone[i] ? dims[i] : 1;
+    if (op == PARE_OP_ReduceSum) per = 1;
     pc_out(r, &c, &pare_qtype_f32, 4, y);
     pc_expect(r, &c, 0, "1 unit in the last place");
     for (int64_t i = 0; i < 3 * 5 * 4 * 33; i++) {
@@ -226,8 +232,9 @@ void pc_cases_norms(pc_run *r) {
                     norm(r, (pare_op)op, 1 + (int64_t)pare_rng_below(&r->rng, 6), row_lengths[i], kind);
         norm_spread(r, (pare_op)op);
     }
-    for (int turn = 0; turn < 2; turn++) {
-        pare_op op = turn ? PARE_OP_ReduceMean : PARE_OP_Softmax;
+    static const pare_op along[] = {PARE_OP_Softmax, PARE_OP_ReduceMean, PARE_OP_LogSoftmax, PARE_OP_ReduceSum};
+    for (int turn = 0; turn < 4; turn++) {
+        pare_op op = along[turn];
         if (!pc_wants(r, op)) continue;
         for (int i = 0; i < N_LENGTHS; i++)
             for (int kind = 0; kind < 6; kind++) {
@@ -238,7 +245,7 @@ void pc_cases_norms(pc_run *r) {
                     over_axis(r, op, (span){outer, row_lengths[i], inners[pare_rng_below(&r->rng, 4)]}, kind);
             }
     }
-    if (pc_wants(r, PARE_OP_ReduceMean))
-        for (int which = 0; which < 4; which++) mean_axes(r, which);
+    for (int turn = 1; turn < 4; turn += 2)
+        for (int which = 0; which < 4 && pc_wants(r, along[turn]); which++) mean_axes(r, along[turn], which);
     if (pc_wants(r, PARE_OP_RotaryEmbedding)) rotaries(r);
 }
