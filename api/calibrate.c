@@ -390,8 +390,7 @@ static pare_status walk(calibration *c, pare_diag *d) {
     return s;
 }
 
-/* A matrix that the model never multiplies by (BERT's pooler): there is nothing to judge its weights by. */
-static void unreached(pare_job_tensor *t) {
+void pare_job_unreached(pare_job_tensor *t) {
     t->pruned = false, t->sparsity = 0, t->fallback = true;
     snprintf(t->note, sizeof t->note, "not pruned: the model never multiplies by it");
     pare_log(PARE_LOG_WARN, "%s: not pruned: the model never multiplies by it", t->map->name);
@@ -424,6 +423,6 @@ pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
     pare_calib_data_free(&c.data);
     for (size_t i = 0; s == PARE_OK && i < job->n; i++) /* rows that are there already are only moved */
         if (job->t[i].encoded) job->t[i].from = job->t[i].to;
-        else if (job->t[i].pruned) unreached(&job->t[i]);
+        else if (job->t[i].pruned) pare_job_unreached(&job->t[i]);
     return s;
 }

@@ -52,6 +52,10 @@ const char *pare_job_gguf_name(const pare_job *job, const pare_job_tensor *t, ch
 pare_status pare_job_imatrix_note(pare_job *job, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d);
 pare_status pare_job_imatrix_save(pare_job *job, const pare_calib_data *data, pare_diag *d);
 
+/* A matrix that the model never multiplies by (BERT's pooler) is not pruned: there is nothing to judge its weights by.
+ */
+void pare_job_unreached(pare_job_tensor *t);
+
 /* Fills the encoded rows of the job's quantized tensors by job->method; t->map and t->from then point at them. */
 pare_status pare_job_calibrate(pare_job *job, pare_diag *d);
 

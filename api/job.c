@@ -252,7 +252,7 @@ pare_status pare_job_layout(pare_job *job, pare_diag *d) {
 bool pare_job_walks(const pare_job *job) { return job->method && job->method->calibrated && !job->imatrix; }
 
 static pare_status prepare(pare_job *job, pare_diag *d) { /* rows that are not made while they stream by */
-    if (job->prune && !job->prune->criterion->needs) return pare_job_prune_rows(job, d);
+    if (job->prune && !(job->prune->criterion->needs & PARE_NEEDS_WALK)) return pare_job_prune_rows(job, d);
     return job->prune || pare_job_walks(job) ? pare_job_calibrate(job, d) : PARE_OK;
 }
 

@@ -46,6 +46,7 @@ typedef struct pare_job_tensor {
     const char *was_name;  /* in the source, when map->src is gone */
     bool pruned;           /* to be, or after the run: was */
     double sparsity;       /* wanted */
+    float *gradient;       /* as in prune/solve.h, once asked for; memory of the job */
     uint64_t zeros;        /* after the run: counted in the output */
     uint64_t zeros_wanted; /* keep_zeros: those of the source */
     bool measured;         /* after the run: quality is filled */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Structured pruning: options, amounts, and the order in which things are decided (api/narrow.h). */
+#include "api/gradients.h"
 #include "api/narrow.h"
 
 #include "core/log.h"
@@ -199,12 +200,14 @@ static pare_status choose(pare_narrow *n, const places *p, pare_diag *d) {
 
 static pare_status widths(pare_narrow *n, pare_diag *d) {
     places p = {0};
+    bool gradients = pare_importance_by_name(n->o->method)->needs & PARE_UNITS_GRADIENTS;
     pare_status s = find_dimensions(n, d);
     if (s == PARE_OK) s = watch(n, &p, d);
     if (s == PARE_OK && pare_narrow_needs_data(n)) s = pare_narrow_pass(n, pare_unit_watch_hook, &p.watch, "score", d);
     if (s == PARE_OK && p.watch.bad)
         s = pare_fail(d, PARE_ERR_INPUT, n->job->src->path, p.watch.bad,
                       "NaN or infinite activations on the calibration data");
+    if (s == PARE_OK && gradients && !n->job->sizes_only) s = pare_gradients_units(n->w, &n->data, &p.watch, d);
     if (s == PARE_OK) s = choose(n, &p, d);
     if (s == PARE_OK && !n->o->no_heal && !n->job->sizes_only) s = pare_narrow_heal(n, &p.watch, d);
     for (size_t l = 0; p.readers && l < n->n_dims; l++) pare_free(p.readers[l]);

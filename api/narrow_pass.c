@@ -11,7 +11,7 @@
 bool pare_narrow_needs_data(const pare_narrow *n) {
     if (n->job->sizes_only) return false;
     if (n->kind == PARE_NARROW_LAYERS) return !n->o->drop || !n->o->no_heal;
-    return !n->o->no_heal || pare_importance_by_name(n->o->method)->activations;
+    return !n->o->no_heal || pare_importance_by_name(n->o->method)->needs;
 }
 
 pare_status pare_narrow_open_model(pare_narrow *n, pare_diag *d) {

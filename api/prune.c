@@ -60,7 +60,7 @@ static pare_status choose_scope(pare_job_prune *p, const char *scope, pare_diag 
                          p->spec.text);
     if (found == PARE_SCOPE_GLOBAL && (!p->criterion->comparable || p->spec.unit_rows * p->spec.unit_cols > 1))
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--scope",
-                         "scores compare across layers for magnitude and unstructured zeros only");
+                         "scores compare across layers for magnitude, taylor and unstructured zeros only");
     p->scope = (pare_prune_scope)found;
     return PARE_OK;
 }

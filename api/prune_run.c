@@ -2,6 +2,7 @@
  *
  * Pruning's work: layers by criteria without data, one layer for the calibration walk, and the trial of the output. */
 #include "api/finite.h"
+#include "api/gradients.h"
 #include "api/job.h"
 
 #include "core/log.h"
@@ -77,6 +78,7 @@ pare_status pare_job_prune_layer(pare_job *job, const pare_job_tensor *t, const 
                           .limit = p->scope == PARE_SCOPE_GLOBAL ? &p->limit : NULL,
                           .s = s,
                           .u = u,
+                          .gradient = t->gradient,
                           .type = grid,
                           .w = w,
                           .out = out};
@@ -106,7 +108,11 @@ static pare_status find_limit(pare_job *job, float *w, float *score, pare_diag *
             size_t n = (size_t)t->rows * (size_t)t->cols;
             decode(t, w);
             s = check_finite(job, t, w, d);
-            pare_score_in in = {.w = w, .rows = (size_t)t->rows, .cols = (size_t)t->cols, .ld = (size_t)t->cols};
+            pare_score_in in = {.w = w,
+                                .rows = (size_t)t->rows,
+                                .cols = (size_t)t->cols,
+                                .ld = (size_t)t->cols,
+                                .gradient = t->gradient};
             job->prune->criterion->score(&in, score);
             pare_prune_rank_add(rank, score, n);
             if (!turn) k += t->sparsity * (double)n;
@@ -118,8 +124,24 @@ static pare_status find_limit(pare_job *job, float *w, float *score, pare_diag *
     return s;
 }
 
+static pare_status gradients(pare_job *job, pare_diag *d) {
+    pare_arch a;
+    pare_weights *w = NULL;
+    pare_calib_data data = {0};
+    PARE_TRY(pare_arch_read(job->src, &a, d));
+    PARE_TRY(pare_arch_check(job->src, &a, d));
+    pare_status s = pare_calib_data_open(job->src, &a, job->calib, job->calib_ctx, job->calib_windows, &data, d);
+    if (s == PARE_OK) pare_log(PARE_LOG_INFO, "gradients of %s", data.note);
+    if (s == PARE_OK) s = pare_weights_open(job->src, &a, &w, d);
+    if (s == PARE_OK) s = pare_job_gradients(job, w, &data, d);
+    pare_weights_close(&w);
+    pare_calib_data_free(&data);
+    return s;
+}
+
 pare_status pare_job_prune_rows(pare_job *job, pare_diag *d) {
     size_t most = 0, done = 0, all = 0;
+    if (job->prune->criterion->needs & PARE_NEEDS_GRADIENTS) PARE_TRY(gradients(job, d));
     for (size_t i = 0; i < job->n; i++) {
         size_t n = (size_t)job->t[i].rows * (size_t)job->t[i].cols;
         if (job->t[i].pruned) most = n > most ? n : most, all++;

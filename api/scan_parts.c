@@ -3,6 +3,7 @@
  * Sensitivity of structured pruning (api/scan.h). A part that goes says nothing: its columns are zero in the matrices
  * that read it, which gives the outputs of the smaller model before anything is refitted. A layer that goes adds
  * nothing to the residual stream. */
+#include "api/gradients.h"
 #include "api/scan.h"
 
 #include "core/status.h"
@@ -115,7 +116,8 @@ pare_status pare_scan_parts(pare_scan *s, pare_diag *d) {
     pare_unit_watch watch = {0};
     pare_status st = l ? PARE_OK : no_memory(d);
     for (; st == PARE_OK && found < n; found++) st = find(s, found, &l[found], &watch, d);
-    if (st == PARE_OK && importance->activations) st = look(s, &watch, d);
+    if (st == PARE_OK && importance->needs & PARE_UNITS_ACTIVATIONS) st = look(s, &watch, d);
+    if (st == PARE_OK && importance->needs & PARE_UNITS_GRADIENTS) st = pare_gradients_units(s->w, &s->few, &watch, d);
     for (size_t i = 0; st == PARE_OK && i < n; i++) st = measure(s, i, &l[i], &watch, importance, d);
     for (size_t i = 0; l && i < n; i++) {
         pare_free(l[i].readers);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Sensitivity of zeros (api/scan.h): every matrix of a layer pruned by each amount, by the job's criterion. Criteria
- * that need data get the second moments of the original's own inputs, from a walk over the calibration text. */
+ * that need data get the second moments of the original's own inputs, from a walk over the calibration text, or its
+ * gradients. */
+#include "api/gradients.h"
 #include "api/scan.h"
 
 #include "calib/linalg.h"
@@ -137,10 +139,13 @@ pare_status pare_scan_zeros(pare_scan *s, pare_diag *d) {
     if (s->job->prune->scope == PARE_SCOPE_GLOBAL)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--scope",
                          "a scan prunes one layer at a time; row and layer are left");
-    if (!s->job->prune->criterion->needs) return plain(s, d);
+    unsigned needs = s->job->prune->criterion->needs;
+    if (!needs) return plain(s, d);
     walked k = {.s = s};
     PARE_TRY(pare_calib_data_open(s->job->src, pare_weights_arch(s->w), s->o->calib, s->o->calib_ctx,
                                   s->o->calib_windows, &s->data, d));
+    if (needs & PARE_NEEDS_GRADIENTS) PARE_TRY(pare_job_gradients(s->job, s->w, &s->data, d));
+    if (!(needs & PARE_NEEDS_WALK)) return plain(s, d);
     pare_status st = walk(s, &k, d);
     for (int i = 0; i < 2; i++) pare_lm_run_close(&k.run[i]);
     return st;

@@ -7,10 +7,12 @@
 
 #include "calib/walk.h"
 
-/* What a criterion asks for; one from gradients would add its own word here, and its array to pare_score_in. */
+/* What a criterion asks for. */
 enum {
     PARE_NEEDS_MOMENTS = 1, /* mean square of each input */
-    PARE_NEEDS_SWEEP = 2    /* scores are taken while the columns are swept, and weights that stay make good the loss */
+    PARE_NEEDS_SWEEP = 2,   /* scores are taken while the columns are swept, and weights that stay make good the loss */
+    PARE_NEEDS_GRADIENTS = 4,
+    PARE_NEEDS_WALK = PARE_NEEDS_MOMENTS | PARE_NEEDS_SWEEP /* layers are pruned one after another, on what is left */
 };
 
 /* Which weights compete with one another for being kept, where the pattern leaves the choice. */
@@ -21,6 +23,8 @@ typedef struct pare_score_in {
     size_t rows, cols, ld;
     const float *moment;   /* [cols]: mean of x_j^2; NULL unless asked for */
     const float *inv_diag; /* [cols]: 1 / u_jj^2 (calib/sweep.h); NULL unless swept */
+    const float *gradient; /* [rows, cols], distance ld: sum over windows of the squared gradient of the loss; NULL
+                              unless asked for */
 } pare_score_in;
 
 typedef struct pare_criterion {

@@ -59,7 +59,8 @@ pare_status pare_unit_watch_add(pare_unit_watch *w, const pare_graph *g, const p
         u->norm = pare_calloc((size_t)dim->units, sizeof *u->norm);
         u->square = pare_calloc((size_t)s->size, sizeof *u->square);
         u->mean = pare_calloc((size_t)s->size, sizeof *u->mean);
-        if (!u->norm || !u->square || !u->mean) return no_memory(d);
+        u->taylor = pare_calloc((size_t)dim->units, sizeof *u->taylor);
+        if (!u->norm || !u->square || !u->mean || !u->taylor) return no_memory(d);
     }
     for (size_t i = 0; i < w->n; i++)
         if ((size_t)w->v[i].dim->units > most) most = (size_t)w->v[i].dim->units;
@@ -74,6 +75,7 @@ void pare_unit_watch_free(pare_unit_watch *w) {
         pare_free(w->v[i].norm);
         pare_free(w->v[i].square);
         pare_free(w->v[i].mean);
+        pare_free(w->v[i].taylor);
     }
     pare_free(w->v);
     pare_free(w->token);

@@ -20,6 +20,7 @@ typedef struct pare_unit_stats {
     double *norm;   /* [units]: sum of the L2 norm of the unit's channels (of one channel: its absolute value) */
     double *square; /* [channels]: sum of squares */
     double *mean;   /* [channels]: sum */
+    double *taylor; /* [units]: sums, over windows and the unit's columns of what reads it, of (gradient * weight)^2 */
 } pare_unit_stats;
 
 /* All places that are watched in one pass; the executor's hook fills them. */
@@ -31,9 +32,11 @@ typedef struct pare_unit_watch {
     const char *bad; /* a node with NaN or Inf */
 } pare_unit_watch;
 
+enum { PARE_UNITS_ACTIVATIONS = 1, PARE_UNITS_GRADIENTS = 2 };
+
 typedef struct pare_importance {
     const char *name, *text;
-    bool activations; /* needs the pass; else stats have no tokens */
+    unsigned needs; /* without ACTIVATIONS, stats may have no tokens; without GRADIENTS, taylor is 0 */
     pare_status (*score)(const pare_graph *g, const pare_unit_stats *s, size_t n, double *score, pare_diag *d);
 } pare_importance;
 

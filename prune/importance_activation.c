@@ -14,5 +14,5 @@ static pare_status score(const pare_graph *g, const pare_unit_stats *s, size_t n
     return PARE_OK;
 }
 
-const pare_importance pare_importance_activation = {"activation", "mean size of the activation (Minitron)", true,
-                                                    score};
+const pare_importance pare_importance_activation = {"activation", "mean size of the activation (Minitron)",
+                                                    PARE_UNITS_ACTIVATIONS, score};

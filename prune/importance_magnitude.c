@@ -34,4 +34,4 @@ static pare_status score(const pare_graph *g, const pare_unit_stats *s, size_t n
     return PARE_OK;
 }
 
-const pare_importance pare_importance_magnitude = {"magnitude", "squares of the unit's weights", false, score};
+const pare_importance pare_importance_magnitude = {"magnitude", "squares of the unit's weights", 0, score};

@@ -29,4 +29,4 @@ static pare_status score(const pare_graph *g, const pare_unit_stats *s, size_t n
 }
 
 const pare_importance pare_importance_wanda = {"wanda", "squared activation times squared weight of what reads it",
-                                               true, score};
+                                               PARE_UNITS_ACTIVATIONS, score};

@@ -74,6 +74,7 @@ static void plain_item(void *ctx, size_t i) {
     uint8_t *zero = pare_calloc(n, 1);
     if (score && zero) {
         pare_score_in in = {.w = w, .rows = rows, .cols = l->n, .ld = l->n, .moment = k->moment};
+        if (l->gradient) in.gradient = l->gradient + r0 * l->n;
         if (l->limit) {
             l->criterion->score(&in, score);
             below_limit(l->limit, score, n, zero);

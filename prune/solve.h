@@ -25,6 +25,7 @@ typedef struct pare_prune_layer {
     pare_prune_limit *limit; /* PARE_SCOPE_GLOBAL */
     const pare_stats *s;     /* of its input; NULL when the criterion needs no data */
     const float *u;          /* as in calib/sweep.h; NULL unless the criterion is swept */
+    const float *gradient;   /* [rows, n], as in prune/criterion.h; NULL unless the criterion asks for it */
     const pare_qtype *type;  /* a grid to round to while sweeping, NULL = none */
     float *w;                /* [rows, n], finite. in: the weights; out: those that stay, zeros */
     void *out;               /* with type: rows of pare_row_bytes(type, n) */

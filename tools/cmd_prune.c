@@ -66,7 +66,7 @@ int pare_cmd_prune(int argc, char **argv) {
         {"--multiple", 0, 'i', &o.multiple, "N", "ffn, hidden: what stays is a multiple of N (32)"},
         {"--no-heal", 0, 'f', &o.no_heal, NULL, "smaller models: do not refit what reads the parts that go"},
         {"--scope", 0, 's', &o.scope, "SCOPE",
-         "which weights compete: row (wanda, sparsegpt), layer (magnitude), global (magnitude only)"},
+         "which weights compete: row (wanda, sparsegpt), layer (magnitude, taylor), global (these only)"},
         {"--tensor", 0, 'S', &tensor, "REGEX=SHARE", "another share for tensors whose name matches; repeatable"},
         {"--keep", 0, 'S', &keep, "REGEX", "do not touch tensors whose name matches; repeatable"},
         {"--calib", 0, 's', &o.calib, "FILE", "text to calibrate on (default: a small one built in)"},

@@ -195,7 +195,7 @@ static void limit_over_all_layers_is_the_sorted_one(void **state) {
 /* ---- layers ---- */
 typedef struct layer {
     size_t rows, n, tokens;
-    float *w, *x, *h, *u;
+    float *w, *x, *h, *u, *gradient;
     pare_stats s;
 } layer;
 
@@ -213,6 +213,8 @@ static layer make_layer(size_t rows, size_t n, uint64_t seed) {
         for (size_t j = 0; j < n; j++)
             l.x[t * n + j] = (common + 2 * gauss(&r)) * (j == 3 ? 0 : 0.2f + (float)(j * 7 % 11) / 5);
     }
+    l.gradient = malloc(rows * n * sizeof(float));
+    for (size_t i = 0; i < rows * n; i++) l.gradient[i] = (float)pow(gauss(&r), 2);
     pare_gram_add(n, l.tokens, l.x, l.h);
     l.s = (pare_stats){.n = n, .tokens = l.tokens, .h = l.h};
     return l;
@@ -223,6 +225,7 @@ static void free_layer(layer *l) {
     free(l->x);
     free(l->h);
     free(l->u);
+    free(l->gradient);
 }
 
 static pare_prune_layer problem(const layer *l, const char *criterion, const pare_pattern_spec *spec, double sparsity,
@@ -238,6 +241,7 @@ static pare_prune_layer problem(const layer *l, const char *criterion, const par
                               .sparsity = sparsity,
                               .s = &l->s,
                               .u = l->u,
+                              .gradient = l->gradient,
                               .w = w};
 }
 
