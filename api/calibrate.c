@@ -8,7 +8,9 @@
 #include "calib/order.h"
 #include "core/log.h"
 #include "core/status.h"
+#include "core/team.h"
 #include "core/threads.h"
+#include "formats/checksum.h"
 #include "quant/rtn.h"
 
 #include <math.h>
@@ -125,6 +127,14 @@ static pare_status take(calibration *c, pare_job_tensor *t, pare_value v, pare_d
     return settle(c, t, v, rows, d);
 }
 
+/* What process 0 made, in all (they solve alike; machines of several kinds may differ in a last bit). made: how making
+ * it went here. */
+static pare_status spread(void *p, size_t bytes, pare_status made, pare_diag *d) {
+    PARE_TRY(pare_team_agree(made, d));
+    pare_team_broadcast(p, bytes);
+    return PARE_OK;
+}
+
 /* Matrices that the walk does not decide about: rounded to nearest now. */
 static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag *d) {
     pare_graph *g = c->run[1].m.g;
@@ -143,7 +153,7 @@ static pare_status round_rest(calibration *c, const pare_linears *lin, pare_diag
         PARE_TRY(room(c, t, &out, d));
         rows_work k = {.t = t, .src = pare_weights_rows(c->w, t->map->src), .out = out};
         pare_parallel(((size_t)t->rows + CHUNK - 1) / CHUNK, 1, encode_rows, &k);
-        if (k.failed) return no_memory(d);
+        PARE_TRY(spread(out, stored_bytes(t), k.failed ? no_memory(d) : PARE_OK, d));
         pare_journal_seal(c->job->journal, &none);
         PARE_TRY(settle(c, t, (pare_value)v, out, d));
     }
@@ -190,7 +200,8 @@ static pare_status solve(calibration *c, const pare_linear *l, const pare_stats 
     }
     pare_free(w);
     pare_free(target);
-    PARE_TRY(st);
+    PARE_TRY(spread(&t->quality, sizeof t->quality, st, d));
+    pare_team_broadcast(out, stored_bytes(t));
     t->quality.damping = t->pruned ? -1 : f->damping;
     t->measured = !t->pruned;
     pare_journal_seal(c->job->journal, &t->quality);
@@ -243,6 +254,8 @@ static pare_status fold(calibration *c, const pare_linear *l, size_t n, const pa
     PARE_TRY(choose_scales(c, l, n, st, *s, d));
     PARE_TRY(pare_journal_room(c->job->journal, f.tensor[0]->map->name, 0, fold_bytes(&f), &values, d));
     pare_fold_values(&f, c->run[1].m.g, *s, values);
+    PARE_TRY(spread(values, fold_bytes(&f), PARE_OK, d));
+    pare_team_broadcast(*s, f.n * sizeof **s);
     pare_journal_seal(c->job->journal, NULL);
     return pare_fold_settle(c->job, &f, c->run[1].e, c->run[1].m.g, values, d);
 }
@@ -401,7 +414,11 @@ static pare_status open_journal(calibration *c, pare_diag *d) {
     pare_journal_key key;
     PARE_TRY(pare_calib_key(job, &c->data, &key, d));
     const char *at = job->journal_at ? job->journal_at : job->out_path;
-    PARE_TRY(pare_journal_open(at, &key, job->force || job->journal_at, &job->journal, d));
+    PARE_TRY(pare_team_same(pare_checksum(0, &key, sizeof key), "has another model, other options or data", d));
+    pare_status s = PARE_OK;
+    if (pare_team_rank() == 0) s = pare_journal_open(at, &key, job->force || job->journal_at, &job->journal, d);
+    PARE_TRY(pare_team_agree(s, d));
+    if (pare_team_size() > 1) PARE_TRY(pare_journal_share(&job->journal, d));
     size_t n = pare_journal_waiting(job->journal);
     if (n) pare_log(PARE_LOG_INFO, "going on after %zu matrices in %s", n, pare_journal_path(job->journal));
     return PARE_OK;
@@ -417,7 +434,7 @@ pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
     if (s == PARE_OK) s = open_journal(&c, d);
     if (s == PARE_OK) s = open_models(&c, &a, d);
     if (s == PARE_OK) s = walk(&c, d);
-    if (s == PARE_OK && job->save_imatrix) s = pare_job_imatrix_save(job, &c.data, d);
+    if (s == PARE_OK && job->save_imatrix && pare_team_rank() == 0) s = pare_job_imatrix_save(job, &c.data, d);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&c.run[k]);
     pare_weights_close(&c.w);
     pare_calib_data_free(&c.data);

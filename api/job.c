@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "core/status.h"
+#include "core/team.h"
 #include "formats/int_pack.h"
 
 #include <stdio.h>
@@ -302,6 +303,10 @@ static pare_status lay_out_again(pare_job *job, pare_writer **w, pare_diag *d) {
     return open_writer(job, w, d);
 }
 
+bool pare_job_shares(const pare_job *job) {
+    return !job->narrowed && (job->prune ? job->prune->criterion->needs != 0 : pare_job_walks(job));
+}
+
 pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (job->sizes_only) return pare_fail(d, PARE_ERR_INTERNAL, job->out_path, NULL, "this job is only a plan");
     pare_writer *w = NULL;
@@ -320,6 +325,11 @@ pare_status pare_job_run(pare_job *job, pare_diag *d) {
     if (s == PARE_OK && job->narrowed) return pare_job_narrow_check(job, d);
     if (s == PARE_OK && job->keep_zeros) return pare_job_zeros_check(job, d);
     return s == PARE_OK && job->prune ? pare_job_prune_check(job, d) : s;
+}
+
+pare_status pare_job_run_shared(pare_job *job, pare_diag *d) {
+    pare_status s = pare_team_rank() == 0 ? pare_job_run(job, d) : pare_job_shares(job) ? prepare(job, d) : PARE_OK;
+    return pare_team_agree(s, d);
 }
 
 /* ---- what callers see ---- */

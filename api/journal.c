@@ -7,12 +7,14 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/status.h"
+#include "core/team.h"
 #include "formats/checksum.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -204,13 +206,8 @@ static void forget(pare_journal *j) {
     }
 }
 
-pare_status pare_journal_room(pare_journal *j, const char *name, size_t note_bytes, size_t rows_bytes, void **rows,
-                              pare_diag *d) {
-    size_t name_bytes = strlen(name), bytes = PAGE + pages(rows_bytes);
-    if (name_bytes > MAX_NAME || note_bytes > MAX_NOTE)
-        return pare_fail(d, PARE_ERR_UNSUPPORTED, j->path, NULL,
-                         "a tensor's name has %zu bytes, too many for a journal", name_bytes);
-    forget(j);
+/* A mapped place for one more record, at the end. */
+static pare_status append(pare_journal *j, size_t bytes, pare_diag *d) {
     if (pare_grow((void **)&j->v, &j->cap, j->n + 1, sizeof *j->v) != PARE_OK)
         return pare_fail(d, PARE_ERR_NOMEM, j->path, NULL, "no memory for the journal");
     int err = ftruncate(j->fd, (off_t)j->end) != 0 ? errno : posix_fallocate(j->fd, (off_t)j->end, (off_t)bytes);
@@ -220,8 +217,20 @@ pare_status pare_journal_room(pare_journal *j, const char *name, size_t note_byt
         return pare_fail_errno(d, j->path, "no room for the next matrix in the journal");
     }
     j->v[j->n++] = (record){p, bytes};
-    j->next = j->n;
     j->end += bytes;
+    return PARE_OK;
+}
+
+pare_status pare_journal_room(pare_journal *j, const char *name, size_t note_bytes, size_t rows_bytes, void **rows,
+                              pare_diag *d) {
+    size_t name_bytes = strlen(name), bytes = PAGE + pages(rows_bytes);
+    if (name_bytes > MAX_NAME || note_bytes > MAX_NOTE)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, j->path, NULL,
+                         "a tensor's name has %zu bytes, too many for a journal", name_bytes);
+    forget(j);
+    PARE_TRY(append(j, bytes, d));
+    void *p = j->v[j->n - 1].map;
+    j->next = j->n;
     j->open_record = true;
     record_head h = {.name_bytes = name_bytes, .note_bytes = note_bytes, .rows_bytes = rows_bytes};
     memcpy(p, &h, sizeof h); /* without magic: not valid yet */
@@ -239,6 +248,41 @@ void pare_journal_seal(pare_journal *j, const void *note) {
     h.sum = pare_checksum(0, &h, offsetof(record_head, sum));
     memcpy(r->map, &h, sizeof h);
     j->open_record = false;
+}
+
+/* A file without a name. */
+static pare_status open_private(pare_journal **out, pare_diag *d) {
+    const char *tmp = getenv("TMPDIR");
+    pare_journal *j = *out = pare_calloc(1, sizeof *j);
+    if (!j || !(j->path = pare_sprintf("%s/pare-journal-XXXXXX", tmp && *tmp ? tmp : "/tmp"))) {
+        pare_free(j);
+        *out = NULL;
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the journal");
+    }
+    j->end = PAGE, j->removed = true;
+    if ((j->fd = mkstemp(j->path)) < 0) {
+        pare_status s = pare_fail_errno(d, j->path, "the journal cannot be opened");
+        pare_journal_close(out);
+        return s;
+    }
+    unlink(j->path);
+    return PARE_OK;
+}
+
+pare_status pare_journal_share(pare_journal **jp, pare_diag *d) {
+    PARE_TRY(pare_team_agree(*jp ? PARE_OK : open_private(jp, d), d));
+    pare_journal *j = *jp;
+    uint64_t n = j->n, bytes = 0;
+    pare_team_broadcast(&n, sizeof n);
+    for (uint64_t i = 0; i < n; i++) {
+        pare_status s = PARE_OK;
+        if (i < j->n) bytes = j->v[i].bytes; /* process 0 */
+        pare_team_broadcast(&bytes, sizeof bytes);
+        if (i == j->n) s = append(j, bytes, d);
+        PARE_TRY(pare_team_agree(s, d));
+        pare_team_broadcast(j->v[i].map, bytes);
+    }
+    return PARE_OK;
 }
 
 void pare_journal_release(const pare_journal *j, const void *rows, size_t bytes) {

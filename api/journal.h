@@ -26,6 +26,9 @@ typedef struct pare_journal_key {
  * or when another run holds it; PARE_ERR_IO, PARE_ERR_NOSPACE */
 pare_status pare_journal_open(const char *out_path, const pare_journal_key *key, bool force, pare_journal **out,
                               pare_diag *d);
+/* Collective (core/team.h): process 0's records are in the journals of all; those of the others, NULL before, are files
+ * without a name in $TMPDIR. */
+pare_status pare_journal_share(pare_journal **j, pare_diag *d);
 /* Keeps the file when it holds records and was not removed; logs where it is. */
 void pare_journal_close(pare_journal **j);
 void pare_journal_remove(pare_journal *j); /* the output is in place: the file goes at close */

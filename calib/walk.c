@@ -6,6 +6,7 @@
 #include "calib/cuts.h"
 #include "calib/linalg.h"
 #include "core/status.h"
+#include "core/team.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,7 +21,11 @@ typedef struct walk {
     bool both, *wants;   /* the original runs too; per linear that begins a group: statistics are needed */
     int last;            /* stages behind it need not run */
     size_t done, steps;
+    size_t batches; /* this process's */
 } walk;
+
+/* Its batch i among those of all. */
+static size_t among_all(size_t i) { return i * (size_t)pare_team_size() + (size_t)pare_team_rank(); }
 
 typedef struct seen { /* what the hook does in one run */
     walk *w;
@@ -61,7 +66,7 @@ static pare_status no_memory(pare_diag *d) {
 /* One batch of one stage on one side, nodes up to `last` (-1: all), seen by k. */
 static pare_status run(walk *w, int side, int last, seen *k, pare_diag *d) {
     const pare_walk_side *s = &w->o->side[side];
-    int n = s->bind(s->ctx, k->batch, w->bind);
+    int n = s->bind(s->ctx, among_all(k->batch), w->bind);
     n = pare_cuts_bind(w->cuts[side], k->stage, k->batch, w->bind, n);
     bool look = k->l || side == 0;
     pare_exec_set_hook(s->e, look ? hook : NULL, k);
@@ -121,7 +126,7 @@ static void add_batch(walk *w, size_t batch, const pare_linear *l) {
     size_t all = w->o->tokens_per_batch, held = w->stats.held && !split ? all / 4 : 0;
     const float *xf = w->both ? pare_cuts_at(w->cuts[0], l->input, batch) : NULL;
     const float *rf = w->stats.r ? pare_cuts_at(w->cuts[0], l->residual, batch) : NULL;
-    if (split && w->stats.held && batch % 2) {
+    if (split && w->stats.held && among_all(batch) % 2) {
         add_tokens(w, w->stats.held, xf, rf, 0, all);
         return;
     }
@@ -182,6 +187,40 @@ static pare_status make_stats(walk *w, const pare_linear *l, pare_diag *d) {
     return ok && w->x && w->diff && (!residual || w->r) ? PARE_OK : no_memory(d);
 }
 
+/* Sums of all processes. */
+static void join_sums(pare_stats *s) {
+    float *const list[] = {s->h, s->c, s->r};
+    const size_t n[] = {s->n * s->n, s->c ? s->n * s->n : 0, s->r ? s->r_rows * s->n : 0};
+    double own[] = {(double)s->tokens}, tokens[] = {0};
+    pare_team_add(list, (const float *const *)list, n, 3, pare_team_size(), true);
+    pare_team_share(list, n, 3);
+    pare_team_sum_f64(own, 1, pare_team_size(), tokens);
+    s->tokens = (size_t)tokens[0];
+}
+
+/* f2 in double. */
+static pare_status join_squares(pare_stats *s, pare_diag *d) {
+    if (!s->f2) return PARE_OK;
+    double *all = pare_calloc(s->n, sizeof *all);
+    pare_status st = pare_team_agree(all ? PARE_OK : no_memory(d), d);
+    if (st == PARE_OK) {
+        pare_team_sum_f64(s->f2, s->n, pare_team_size(), all);
+        memcpy(s->f2, all, s->n * sizeof *all);
+    }
+    pare_free(all);
+    return st;
+}
+
+static pare_status join_processes(walk *w, pare_status s, pare_diag *d) {
+    if (pare_team_size() == 1) return s;
+    PARE_TRY(pare_team_agree(s, d));
+    join_sums(&w->stats);
+    PARE_TRY(join_squares(&w->stats, d));
+    if (!w->stats.held) return PARE_OK;
+    join_sums(w->stats.held);
+    return join_squares(w->stats.held, d);
+}
+
 static void report(walk *w, const char *what) {
     w->done++;
     if (w->o->progress) w->o->progress(w->o->ctx, what, (double)w->done / (double)w->steps);
@@ -189,7 +228,7 @@ static void report(walk *w, const char *what) {
 
 static pare_status one_group(walk *w, int stage, const pare_linear *l, size_t n, pare_diag *d) {
     pare_status s = make_stats(w, l, d);
-    for (size_t b = 0; s == PARE_OK && b < w->o->batches; b++) {
+    for (size_t b = 0; s == PARE_OK && b < w->batches; b++) {
         s = run_group(w, stage, b, l, d);
         if (s == PARE_OK) add_batch(w, b, l);
         for (int k = 0; k < 2; k++)
@@ -197,6 +236,7 @@ static pare_status one_group(walk *w, int stage, const pare_linear *l, size_t n,
         report(w, l->name);
     }
     free_buffers(w); /* not needed while the caller solves */
+    s = join_processes(w, s, d);
     if (s == PARE_OK && w->o->want & PARE_STATS_SPLIT && w->stats.held) join_moments(&w->stats);
     if (s == PARE_OK) s = w->o->group(w->o->ctx, l, n, &w->stats, d);
     free_stats(w);
@@ -233,7 +273,7 @@ static pare_status pass(walk *w, int side, int stage, bool wanted, pare_diag *d)
     if (side == 0 && wanted) PARE_TRY(keep(w, stage, &last, d));
     if (stage < w->last) last = -1; /* all of it */
     else if (last < 0) return PARE_OK;
-    for (size_t b = 0; b < w->o->batches; b++) {
+    for (size_t b = 0; b < w->batches; b++) {
         seen k = {w, stage, b, NULL, w->o->side[side].g, NULL};
         PARE_TRY(run(w, side, last, &k, d));
         pare_cuts_release(cuts, b);
@@ -259,7 +299,7 @@ static pare_status one_stage(walk *w, int stage, pare_diag *d) {
         n = group_size(w, i);
         if (l->stage != stage) continue;
         if (w->wants[i]) PARE_TRY(one_group(w, stage, l, n, d));
-        else w->done += o->batches;
+        else w->done += w->batches;
     }
     PARE_TRY(pass(w, 1, stage, false, d)); /* and on to the next stage */
     for (int k = 0; k < 2; k++)
@@ -269,6 +309,12 @@ static pare_status one_stage(walk *w, int stage, pare_diag *d) {
 
 static pare_status prepare(walk *w, pare_diag *d) {
     const pare_walk_opts *o = w->o;
+    size_t size = (size_t)pare_team_size(), rank = (size_t)pare_team_rank();
+    if (o->batches < size)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "mpirun",
+                         "%zu runs of %zu tokens do not go round %zu processes; calibrate on more windows", o->batches,
+                         o->tokens_per_batch, size);
+    w->batches = (o->batches - rank + size - 1) / size;
     PARE_TRY(pare_linears_find(o->side[1].g, &w->lin, d));
     w->both = o->want & (PARE_STATS_CROSS | PARE_STATS_RESIDUAL | PARE_STATS_ORIGINAL);
     w->last = -1;
@@ -276,9 +322,9 @@ static pare_status prepare(walk *w, pare_diag *d) {
         if (w->lin.v[i].stage > w->last) w->last = w->lin.v[i].stage;
         w->steps++;
     }
-    w->steps = (w->steps + (size_t)(w->last + 1) * (w->both ? 2 : 1)) * o->batches;
+    w->steps = (w->steps + (size_t)(w->last + 1) * (w->both ? 2 : 1)) * w->batches;
     for (int k = w->both ? 0 : 1; k < 2; k++)
-        PARE_TRY(pare_cuts_open(o->side[k].g, o->sym[k], o->batches, w->both ? o->budget_bytes / 2 : o->budget_bytes,
+        PARE_TRY(pare_cuts_open(o->side[k].g, o->sym[k], w->batches, w->both ? o->budget_bytes / 2 : o->budget_bytes,
                                 &w->cuts[k], d));
     int most = o->side[0].most > o->side[1].most ? o->side[0].most : o->side[1].most;
     w->bind = pare_calloc((size_t)most + (size_t)pare_cuts_most(w->cuts[1]) + 1, sizeof *w->bind);

@@ -5,7 +5,9 @@
  * before it already reduced; then the caller decides about the group's weights, and the walk goes on with them.
  * The original runs each stage once and what groups need of it is kept; the reduced model runs up to each group's
  * input. Memory: the weights of one stage, the cut activations of all batches and what is kept of the original in one
- * stage (calib/cuts.h), one group's statistics. */
+ * stage (calib/cuts.h), one group's statistics.
+ * Several processes (core/team.h) share the batches: batch i is process i mod n's; sums are added up in the order of
+ * processes, so that group sees the same ones in all. */
 #ifndef PARE_CALIB_WALK_H
 #define PARE_CALIB_WALK_H
 

@@ -103,7 +103,8 @@ int pare_cmd_prune(int argc, char **argv) {
         return 3;
     }
     if (missing) {
-        fprintf(stderr, "pare prune: %s is missing; `pare prune --help` has the options\n", missing);
+        if (pare_team_speaks())
+            fprintf(stderr, "pare prune: %s is missing; `pare prune --help` has the options\n", missing);
         return 2;
     }
     if (sparsity == 0) {
@@ -114,7 +115,8 @@ int pare_cmd_prune(int argc, char **argv) {
     o.tensor = tensor.v, o.n_tensor = tensor.n;
     o.keep = keep.v, o.n_keep = keep.n;
     int code;
-    if (sensitivity) code = pare_cli_sensitivity(model, &o, amounts, svg);
+    if (pare_team_rank() > 0 && (sensitivity || fit || goal.max_kl != 0)) code = 0; /* not shared: process 0 alone */
+    else if (sensitivity) code = pare_cli_sensitivity(model, &o, amounts, svg);
     else if (fit || goal.max_kl != 0) code = pare_cli_prune_goal(model, out, &o, &goal, fit, dry_run);
     else {
         pare_job *job = NULL;

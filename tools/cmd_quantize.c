@@ -65,10 +65,11 @@ int pare_cmd_quantize(int argc, char **argv) {
     int n = pare_cli_parse(argc, argv, usage, examples, opts, n_opts + PARE_GATE_OPTS, &model, 1);
     if (n < 0) return n == -2 ? 0 : 2;
     if (n < 1 || !o.to || (!out && !dry_run)) {
-        fprintf(stderr, "pare quantize: %s is missing; `pare quantize --help` has the options\n",
-                n < 1   ? "MODEL"
-                : !o.to ? "--to"
-                        : "-o OUT");
+        if (pare_team_speaks())
+            fprintf(stderr, "pare quantize: %s is missing; `pare quantize --help` has the options\n",
+                    n < 1   ? "MODEL"
+                    : !o.to ? "--to"
+                            : "-o OUT");
         return 2;
     }
     o.tensor = tensor.v, o.n_tensor = tensor.n;

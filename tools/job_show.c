@@ -228,13 +228,27 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+/* Under mpirun: a calibration is shared, what comes before and after it is process 0's. True when this process is to
+ * go on; *status: its exit status when not. */
+static bool join(const pare_job *job, bool dry_run, int *status) {
+    pare_diag d = {0};
+    *status = 0;
+    if (pare_team_started() < 2) return true;
+    if (dry_run || !pare_job_shares(job)) return pare_team_rank() == 0;
+    pare_status s = pare_team_join(&d);
+    if (s != PARE_OK) *status = pare_cli_fail(s, &d);
+    return s == PARE_OK;
+}
+
 /* Runs the job and says so; an exit status. */
 static int run(pare_job *job, const char *out, bool table, double *seconds) {
     pare_diag d = {0};
     double start = now();
-    pare_status s = pare_job_run(job, &d);
+    pare_status s = pare_job_run_shared(job, &d);
     *seconds = now() - start;
-    if (s != PARE_OK) return pare_cli_fail(s, &d);
+    int status = s == PARE_OK ? 0 : pare_cli_fail(s, &d);
+    pare_team_leave();
+    if (status) return status;
     if (!table || pare_cli_quiet()) return 0;
     pare_job_totals t = pare_job_sum(job);
     if (sum_errors(job, false)) print_errors(job);
@@ -248,6 +262,8 @@ static int run(pare_job *job, const char *out, bool table, double *seconds) {
 
 int pare_cli_job_verified(pare_job **job, const char *model, const char *out, bool dry_run, const pare_verify_opts *v) {
     bool table = !pare_cli_json() || strcmp(pare_cli_json(), "-") != 0;
+    int joined;
+    if (!join(*job, dry_run, &joined)) return pare_job_close(job), joined;
     if (table && (!pare_cli_quiet() || dry_run)) {
         print_plan(*job);
         pare_cli_job_sum(*job);
@@ -255,6 +271,7 @@ int pare_cli_job_verified(pare_job **job, const char *model, const char *out, bo
     }
     double seconds = -1;
     int status = dry_run ? 0 : run(*job, out, table, &seconds), gates = 0;
+    if (pare_team_rank() > 0) return pare_job_close(job), status;
     pare_verify_report *verified = NULL;
     if (status == 0 && v && !dry_run) {
         pare_diag d = {0};

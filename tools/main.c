@@ -38,15 +38,15 @@ static void tame_spinning(char **argv) {
     if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv); /* on failure: run as we are */
 }
 
-/* Under mpirun, these commands share their work among the processes; any other is done by the first alone. */
+/* Under mpirun: some commands share their work among the processes, from the start or when they know that they will
+ * calibrate; any other is done by the first alone. */
 static int run_command(int (*run)(int, char **), int argc, char **argv) {
-    static const char *const shared[] = {"distill"};
-    bool share = false;
+    bool whole = strcmp(argv[0], "distill") == 0,
+         later = strcmp(argv[0], "quantize") == 0 || strcmp(argv[0], "prune") == 0;
     pare_diag d = {0};
     if (pare_team_started() < 2) return run(argc, argv);
-    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) share |= strcmp(argv[0], shared[i]) == 0;
-    if (!share) return pare_team_rank() == 0 ? run(argc, argv) : 0;
-    pare_status s = pare_team_join(&d);
+    if (!whole && !later) return pare_team_rank() == 0 ? run(argc, argv) : 0;
+    pare_status s = whole ? pare_team_join(&d) : PARE_OK;
     if (s == PARE_OK && pare_team_rank() > 0 && !freopen("/dev/null", "w", stdout)) s = PARE_ERR_IO;
     int code = s == PARE_OK ? run(argc, argv) : pare_cli_fail(s, &d);
     pare_team_leave();

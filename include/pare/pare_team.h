@@ -20,6 +20,10 @@ PARE_API int pare_team_size(void); /* 1 unless joined */
 PARE_API int pare_team_rank(void);
 /* Whether this process is the one to say what happened: 0, or the first that failed. */
 PARE_API bool pare_team_speaks(void);
+/* Whether processes can share this job: it calibrates on data. Others are done by one, which then does not join. */
+PARE_API bool pare_job_shares(const pare_job *job);
+/* As pare_job_run, by all that have joined: process 0 writes, the others calibrate with it and wait. */
+PARE_API PARE_MUST_USE pare_status pare_job_run_shared(pare_job *job, pare_diag *d);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,9 @@ another number of processes, processes that fail or are killed, commands that ar
 
 usage: mpi.py PARE TEACHER TEXT OUTDIR"""
 import json, os, shutil, signal, subprocess, sys, time
+import gguf
+import numpy as np
+from safetensors.numpy import load_file
 from checks import check, finish
 
 pare, teacher, text, out = sys.argv[1:5]
@@ -109,6 +112,49 @@ r = one(*distill("cut.gguf", **long))
 check("interrupted at 2 and 3, gone on with by 1 without --micro: the bytes of one that was not", kept and r.returncode == 0 and
       "steps by earlier runs" in r.stdout and same("whole.gguf", "cut.gguf"), r.stderr[-200:])
 
+# ---- calibration: every process its share of the windows ----
+def quantize(o, *a): return ["quantize", teacher, "-o", f"{out}/{o}", "--to", "q4_0", "--calib", train, "--calib-windows", 32, "--threads", 1, *a]
+
+
+def errors(name):
+    return {r["name"]: r["output_error"] for r in json.load(open(f"{out}/{name}.json"))["plan"] if "output_error" in r}
+
+
+for n in (1, 3):
+    run = one if n == 1 else lambda *a: mpirun(n, *a)
+    for method in ("gptq", "search"):
+        r = run(*quantize(f"{method}{n}.gguf", "--method", method, "--json", f"{out}/{method}{n}.json", "--save-imatrix", f"{out}/{method}{n}.imatrix"))
+        must(r)
+        check(f"{method}, {n} processes: one of them speaks", r.stdout.count("wrote ") == 1 and r.stderr.count("calibrating on") == 1)
+inputs = [{t.name: t.data for t in gguf.GGUFReader(f"{out}/search{n}.imatrix").tensors} for n in (1, 3)]
+check("squares of the inputs: the same", len(inputs[0]) > 50 and all(np.allclose(v, inputs[1][k], rtol=1e-6, atol=0) for k, v in inputs[0].items()))
+for method in ("gptq", "search"):  # a code on a tie may fall to the other side, so only what comes first is the same to rounding
+    a, b = errors(f"{method}1"), errors(f"{method}3")
+    check(f"{method}: errors", len(a) == 30 and all(abs(a[k] - b[k]) < 1e-4 * a[k] for k in a if k.startswith("blk.0.attn_"))
+          and abs(sum(a.values()) - sum(b.values())) < 0.02 * sum(a.values()))
+must(one("prune", teacher, "-o", f"{out}/p1", "--method", "sparsegpt", "--pattern", "2:4", "--calib", train, "--calib-windows", 32))
+must(mpirun(2, "prune", teacher, "-o", f"{out}/p2", "--method", "sparsegpt", "--pattern", "2:4", "--calib", train, "--calib-windows", 32))
+a, b = (load_file(f"{out}/{p}/model.safetensors") for p in ("p1", "p2"))
+check("sparsegpt at 2: the same zeros", all((a[k] == 0).sum() == (b[k] == 0).sum() and ((a[k] == 0) != (b[k] == 0)).mean() < 0.01 for k in a))
+p = mpirun(2, *quantize("j.gguf", "--method", "gptq", "--quiet", "--calib-windows", 128), start=True)
+journal = f"{out}/j.gguf.pare-journal"
+while p.poll() is None and not (os.path.exists(journal) and os.stat(journal).st_size > 50000): time.sleep(0.005)
+os.kill(int(ranks(p)[1]), signal.SIGKILL)
+p.communicate(timeout=60)
+kept = os.path.exists(journal) and not os.path.exists(f"{out}/j.gguf")
+r = mpirun(3, *quantize("j.gguf", "--method", "gptq", "--calib-windows", 128, "--json", f"{out}/j.json"))
+check("one is killed; three go on", kept and r.returncode == 0 and "going on after" in r.stderr and not os.path.exists(journal), r.stderr[-300:])
+must(one(*quantize("w.gguf", "--method", "gptq", "--calib-windows", 128, "--json", f"{out}/w.json")))
+a, b = errors("j"), errors("w")
+check("with what one process makes", abs(sum(a.values()) - sum(b.values())) < 0.02 * sum(b.values()))
+r = mpirun(2, *quantize("little.gguf", "--method", "gptq", "--calib-windows", 2))
+check("less data than processes", r.returncode == 2 and "do not go round" in r.stderr, said(r))
+for name, a in (("n", ["--pattern", "ffn", "--sparsity", "0.2"]), ("m", ["--method", "magnitude", "--pattern", "2:4"])):
+    r = mpirun(2, "prune", teacher, "-o", f"{out}/{name}2", *a)
+    must(r)
+    must(one("prune", teacher, "-o", f"{out}/{name}1", *a))
+    check("prune without a walk: by the first process", r.stdout.count("wrote ") == 1 and same(f"{name}1/model.safetensors", f"{name}2/model.safetensors"))
+
 # ---- failures ----
 r = mpirun(2, *distill("never", data=f"{out}/none.txt"))
 check("all fail alike: one message", r.returncode == 3 and len(said(r)) == 1 and "none.txt" in said(r)[0], said(r))
@@ -122,7 +168,7 @@ r = mpirun(2, *distill("never", "--batch", 1))
 check("less windows than processes", r.returncode == 2 and len(said(r)) == 1 and "do not go round" in said(r)[0], said(r))
 r = mpirun(2, "distill", "--what")
 check("wrong usage: one message", r.returncode == 2 and len(said(r)) == 1, said(r))
-check("nothing half-written", not [f for f in os.listdir(out) if "never" in f or "tmp" in f or "pare-train" in f])
+check("nothing half-written", not [f for f in os.listdir(out) if "never" in f or "tmp" in f or "pare-train" in f or f == "little.gguf"])
 env["PARE_PLUGIN_MPI"] = f"{out}/none.so"
 r = mpirun(2, *distill("never"))
 check("without its plug-in", r.returncode == 4 and len(said(r)) == 1 and "none.so" in said(r)[0], said(r))
