@@ -160,7 +160,9 @@ for kind in (signal.SIGKILL, signal.SIGINT):
         p.send_signal(kind)
         p.communicate()
         had = os.path.exists(journal) and os.path.getsize(journal) or 0
-        if p.returncode == 0: continue
+        if p.returncode == 0 or os.path.exists(f"{out}/cut.gguf"): # it was done
+            check("done before the signal: whole", open(f"{out}/cut.gguf", "rb").read() == whole)
+            continue
         r = run(*job, "-o", f"{out}/cut.gguf", "--threads", 1 if share == 0.5 else 2)
         resumed += "going on after" in r.stderr
         same = r.returncode == 0 and open(f"{out}/cut.gguf", "rb").read() == whole
