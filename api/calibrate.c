@@ -4,6 +4,7 @@
  * decides about (embedding, output matrix) rounded already; each group's weights follow as the walk reaches it. */
 #include "api/calibrate.h"
 
+#include "api/rounding.h"
 #include "calib/linalg.h"
 #include "calib/order.h"
 #include "core/log.h"
@@ -31,6 +32,8 @@ typedef struct calibration {
     pare_status resume; /* of taking rows from the journal */
     pare_diag resume_diag;
     pare_meter meter;
+    pare_rounded *decided; /* linears of the stage, in the order of the walk */
+    size_t n_decided;
 } calibration;
 
 typedef struct bind_ctx {
@@ -91,8 +94,8 @@ static void encode_rows(void *ctx, size_t i) {
     pare_free(tmp);
 }
 
-/* The tensor's rows are these from now on, in the job and in the reduced model. */
-static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void *rows, pare_diag *d) {
+/* The reduced model computes with these rows of t from now on. */
+static pare_status show(calibration *c, const pare_job_tensor *t, pare_value v, void *rows, pare_diag *d) {
     pare_graph *g = c->run[1].m.g;
     pare_tensor view = g->values[v].tensor;
     view.type = t->to, view.data = rows;
@@ -104,8 +107,14 @@ static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void
             pare_exec_replace_weight(c->run[1].e, (pare_value)i, &twin);
         }
     pare_exec_replace_weight(c->run[1].e, v, &view);
-    PARE_TRY(pare_job_adopt(c->job, t, rows, d));
     return pare_exec_shape(c->run[1].e, c->sym[1], d);
+}
+
+/* The tensor's rows are these from now on, in the job and in the reduced model. */
+static pare_status settle(calibration *c, pare_job_tensor *t, pare_value v, void *rows, pare_diag *d) {
+    PARE_TRY(show(c, t, v, rows, d));
+    if (pare_round_can(t)) c->decided[c->n_decided++] = (pare_rounded){.value = v, .t = t};
+    return pare_job_adopt(c->job, t, rows, d);
 }
 
 static size_t stored_bytes(const pare_job_tensor *t) {
@@ -352,11 +361,48 @@ static void release(calibration *c) {
 static bool wants(void *ctx, const pare_linear *l, size_t n) {
     calibration *c = ctx;
     size_t made;
-    if (l->stage != c->stage) release(c), c->stage = l->stage;
+    if (l->stage != c->stage) release(c), c->stage = l->stage, c->n_decided = 0;
     bool all = recorded_all(c, l, n, &made);
     if (c->job->save_imatrix) return true;
     if (all && made && c->resume == PARE_OK) c->resume = take_all(c, l, n, &c->resume_diag);
     return !all;
+}
+
+/* Rows learned by the whole stage, in the place of those that its groups were given. */
+static pare_status learned(calibration *c, pare_rounded *r, void *rows, pare_diag *d) {
+    uint64_t was = r->t->was_bytes;
+    PARE_TRY(pare_job_adopt(c->job, r->t, rows, d));
+    r->t->was_bytes = was, r->t->measured = false; /* what was measured were the first rows */
+    return show(c, r->t, r->value, rows, d);
+}
+
+static pare_status stage(void *ctx, const pare_walk *w, int number, pare_diag *d) {
+    calibration *c = ctx;
+    const pare_job_quality none = {.damping = -1};
+    size_t found = 0;
+    if (number != c->stage || !c->n_decided) return PARE_OK;
+    while (found < c->n_decided && recorded(c, found, c->decided[found].t)) found++;
+    bool there = found == c->n_decided;
+    pare_round_stage round = {.w = c->w,
+                              .data = &c->data,
+                              .walk = w,
+                              .stage = number,
+                              .keep_zeros = c->job->keep_zeros};
+    round.n = c->n_decided, round.v = c->decided;
+    pare_status s = there ? PARE_OK : pare_round_learn(&round, d);
+    for (size_t i = 0; s == PARE_OK && i < c->n_decided; i++) {
+        pare_rounded *r = &c->decided[i];
+        pare_job_quality q;
+        void *rows;
+        if (there) rows = pare_journal_take(c->job->journal, &q, sizeof q);
+        else if ((s = room(c, r->t, &rows, d)) == PARE_OK) {
+            memcpy(rows, r->rows ? r->rows : r->t->map->src->data, stored_bytes(r->t));
+            pare_journal_seal(c->job->journal, &none);
+        }
+        if (s == PARE_OK) s = learned(c, r, rows, d);
+    }
+    for (size_t i = 0; i < c->n_decided; i++) pare_free(c->decided[i].rows), c->decided[i].rows = NULL;
+    return s;
 }
 
 static void progress(void *ctx, const char *what, double share) {
@@ -388,6 +434,7 @@ static pare_status walk(calibration *c, pare_diag *d) {
                         .budget_bytes = BUDGET,
                         .group = group,
                         .wants = wants,
+                        .stage = c->job->method && c->job->method->rounds ? stage : NULL,
                         .progress = progress,
                         .ctx = c};
     for (int k = 0; k < 2; k++) {
@@ -427,15 +474,21 @@ static pare_status open_journal(calibration *c, pare_diag *d) {
 pare_status pare_job_calibrate(pare_job *job, pare_diag *d) {
     calibration c = {.job = job, .stage = -1};
     pare_arch a;
+    if (job->method && job->method->rounds && pare_team_size() > 1)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--method",
+                         "%s learns in one process; leave mpirun out, or use gptq, whose windows can be shared",
+                         job->method->name);
     PARE_TRY(pare_arch_read(job->src, &a, d));
     PARE_TRY(pare_arch_check(job->src, &a, d));
     pare_status s = pare_calib_data_open(job->src, &a, job->calib, job->calib_ctx, job->calib_windows, &c.data, d);
     if (s == PARE_OK) pare_log(PARE_LOG_INFO, "calibrating on %s", c.data.note);
     if (s == PARE_OK) s = open_journal(&c, d);
+    if (s == PARE_OK && !(c.decided = pare_calloc(job->n + 1, sizeof *c.decided))) s = no_memory(d);
     if (s == PARE_OK) s = open_models(&c, &a, d);
     if (s == PARE_OK) s = walk(&c, d);
     if (s == PARE_OK && job->save_imatrix && pare_team_rank() == 0) s = pare_job_imatrix_save(job, &c.data, d);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&c.run[k]);
+    pare_free(c.decided);
     pare_weights_close(&c.w);
     pare_calib_data_free(&c.data);
     for (size_t i = 0; s == PARE_OK && i < job->n; i++) /* rows that are there already are only moved */

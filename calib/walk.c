@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct walk {
+struct pare_walk {
     const pare_walk_opts *o;
     pare_linears lin;
     pare_cuts *cuts[2];
@@ -22,7 +22,8 @@ typedef struct walk {
     int last;            /* stages behind it need not run */
     size_t done, steps;
     size_t batches; /* this process's */
-} walk;
+};
+typedef pare_walk walk;
 
 /* Its batch i among those of all. */
 static size_t among_all(size_t i) { return i * (size_t)pare_team_size() + (size_t)pare_team_rank(); }
@@ -271,7 +272,7 @@ static pare_status pass(walk *w, int side, int stage, bool wanted, pare_diag *d)
     pare_cuts *cuts = w->cuts[side];
     int last = -1;
     if (side == 0 && wanted) PARE_TRY(keep(w, stage, &last, d));
-    if (stage < w->last) last = -1; /* all of it */
+    if (stage < w->last || (side == 0 && w->o->stage)) last = -1; /* all of it */
     else if (last < 0) return PARE_OK;
     for (size_t b = 0; b < w->batches; b++) {
         seen k = {w, stage, b, NULL, w->o->side[side].g, NULL};
@@ -301,6 +302,7 @@ static pare_status one_stage(walk *w, int stage, pare_diag *d) {
         if (w->wants[i]) PARE_TRY(one_group(w, stage, l, n, d));
         else w->done += w->batches;
     }
+    if (o->stage) PARE_TRY(o->stage(o->ctx, w, stage, d));
     PARE_TRY(pass(w, 1, stage, false, d)); /* and on to the next stage */
     for (int k = 0; k < 2; k++)
         if (w->cuts[k]) pare_cuts_end(w->cuts[k], stage);
@@ -330,6 +332,10 @@ static pare_status prepare(walk *w, pare_diag *d) {
     w->bind = pare_calloc((size_t)most + (size_t)pare_cuts_most(w->cuts[1]) + 1, sizeof *w->bind);
     w->wants = pare_calloc(w->lin.n + 1, sizeof *w->wants);
     return w->bind && w->wants ? PARE_OK : no_memory(d);
+}
+
+const float *pare_walk_cut(const pare_walk *w, int side, pare_value v, size_t batch) {
+    return pare_cuts_at(w->cuts[side], v, batch);
 }
 
 pare_status pare_walk_run(const pare_walk_opts *o, pare_diag *d) {

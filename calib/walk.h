@@ -46,6 +46,8 @@ typedef struct pare_walk_side {
     void *ctx;
 } pare_walk_side;
 
+typedef struct pare_walk pare_walk; /* one that is under way */
+
 typedef struct pare_walk_opts {
     pare_walk_side side[2]; /* 0 original, 1 reduced; the same structure, node by node */
     int64_t sym[2][PARE_SYM_COUNT];
@@ -58,6 +60,9 @@ typedef struct pare_walk_opts {
     /* Called for each group before its stage runs: false = no statistics are needed, group is not called (the weights
      * are what they will be, or become so in this call). */
     bool (*wants)(void *ctx, const pare_linear *l, size_t n);
+    /* Called for each stage once its groups are decided, before the reduced model runs on with them; it may replace
+     * weights. NULL: nothing. pre, when there is one: CROSS or RESIDUAL is wanted */
+    pare_status (*stage)(void *ctx, const pare_walk *w, int stage, pare_diag *d);
     void (*progress)(void *ctx, const char *what, double share); /* may be NULL */
     void *ctx;
 } pare_walk_opts;
@@ -65,5 +70,9 @@ typedef struct pare_walk_opts {
 /* fails: PARE_ERR_INPUT naming the node when an activation is NaN or infinite; what group gives; PARE_ERR_INTERRUPTED
  */
 pare_status pare_walk_run(const pare_walk_opts *o, pare_diag *d);
+
+/* For stage(): what of the original (side 0) crosses into or out of that stage, and of the reduced model (1) into it.
+ * NULL: not there. */
+const float *pare_walk_cut(const pare_walk *w, int side, pare_value v, size_t batch);
 
 #endif

@@ -28,6 +28,7 @@ typedef struct pare_method {
     bool calibrated;         /* needs data; else encode is never called and rows are rounded as they stream by */
     bool factor;             /* wants u */
     bool ordered;            /* takes columns in any order: u comes in the order of energy */
+    bool rounds;             /* codes of a stage then learn to give the original's output (api/rounding.h) */
     unsigned want;           /* PARE_STATS_... */
     /* Scales for the columns of layers that share their input, for methods that fold such into the layer before; called
      * where that is exact. NULL: none. */

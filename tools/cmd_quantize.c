@@ -34,8 +34,8 @@ int pare_cmd_quantize(int argc, char **argv) {
         {"--tensor", 0, 'S', &tensor, "REGEX=GRID", "another grid for tensors whose name matches; repeatable"},
         {"--keep", 0, 'S', &keep, "REGEX", "do not quantize tensors whose name matches; repeatable"},
         {"--method", 0, 's', &o.method, "METHOD",
-         "how codes are chosen: rtn (round to nearest), search (weighted by the inputs), awq (columns scaled), gptq "
-         "(rtn)"},
+         "how codes are chosen: rtn (round to nearest), search (weighted by the inputs), awq (columns scaled), gptq, "
+         "autoround (gptq, then codes and scales learn; longer) (rtn)"},
         {"--calib", 0, 's', &o.calib, "FILE",
          "calibrated methods: text to calibrate on (default: a small one built in)"},
         {"--calib-windows", 0, 'i', &o.calib_windows, "N",
