@@ -46,9 +46,9 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
     if (!o->temperature) o->temperature = 1;
     if (!(o->temperature > 0 && isfinite(o->temperature)))
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--temperature", "%g is not positive", o->temperature);
-    if (o->student && (o->keep_layers || o->layers))
-        return pare_fail(d, PARE_ERR_USAGE, NULL, o->layers ? "--layers" : "--keep-layers",
-                         "layers are chosen of the teacher; leave --student out");
+    if (o->student && pare_student_is_cut(o))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--student",
+                         "--layers, --keep-layers, --hidden, --heads and --ffn cut the teacher; leave --student out");
     if (o->keep_layers && o->layers)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--layers", "--keep-layers says which, and so how many");
     if (!o->steps) o->steps = 100;

@@ -5,6 +5,7 @@
  *
  *   distill.c         options, the order of things
  *   distill_student.c the job's tensors as masters, and as a source that the graph builder reads
+ *   distill_cut.c     a student cut from the teacher
  *   distill_scales.c  a quantized matrix's scales as what is trained
  *   distill_codes.c   its codes as what is trained
  *   distill_qat.c     which matrices these are, and what they begin at
@@ -75,6 +76,8 @@ typedef struct pare_student {
     pare_weights *w;
     pare_lm_run run;
     pare_arena *arena;
+    const char *on_the_way[3]; /* models that were cut before the last cut */
+    int n_on_the_way;
 } pare_student;
 
 typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the last of them only a label */
@@ -136,6 +139,11 @@ pare_status pare_distill_titled(const pare_distill_opts *o, const char *title, p
 /* Only the job of the student's output, from `from`, which may be a plan. job: closed by the caller, also after errors
  */
 pare_status pare_distill_plan(const pare_distill_opts *o, const pare_job_from *from, pare_job **job, pare_diag *d);
+
+/* distill_cut.c: student.job, and its arch, from `begin`, cut as the options say. */
+pare_status pare_student_cut(pare_distill_run *x, const pare_job_from *begin, const pare_job_opts *jo, pare_diag *d);
+void pare_student_cut_close(pare_student *s);
+bool pare_student_is_cut(const pare_distill_opts *o);
 
 /* distill_student.c */
 /* student.job alone. */

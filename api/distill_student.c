@@ -4,7 +4,6 @@
  * shown to the graph builder as a source of their own, so that every architecture that can be run can be trained. */
 #include "api/distill.h"
 
-#include "api/narrow.h"
 #include "core/log.h"
 #include "core/status.h"
 
@@ -14,57 +13,6 @@
 
 static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "student", "the student's weights in f32 do not fit into memory");
-}
-
-/* "0-3,8" to flags of the teacher's layers. */
-static pare_status parse_layers(const char *text, int64_t layers, bool *keep, pare_diag *d) {
-    for (const char *s = text; *s;) {
-        char *end;
-        long a = strtol(s, &end, 10), b = a;
-        if (end != s && *end == '-') s = end + 1, b = strtol(s, &end, 10);
-        if (end == s || (*end && *end != ',') || a < 0 || b < a)
-            return pare_fail(d, PARE_ERR_USAGE, NULL, "--keep-layers", "`%s` should read like 0-3,8", text);
-        if (b >= layers)
-            return pare_fail(d, PARE_ERR_USAGE, NULL, "--keep-layers",
-                             "there is no layer %ld; the teacher has 0 to %lld", b, (long long)layers - 1);
-        for (long l = a; l <= b; l++) keep[l] = true;
-        s = *end ? end + 1 : end;
-    }
-    return PARE_OK;
-}
-
-/* The layers that go, as `pare prune --drop` has them; "" when all stay. */
-static pare_status to_drop(pare_student *s, const char *keep_text, const char **out, pare_diag *d) {
-    int64_t layers = s->arch.layers;
-    bool *keep = pare_arena_alloc(s->job->arena, (size_t)layers);
-    char *text = pare_arena_alloc(s->job->arena, (size_t)layers * 6 + 1);
-    if (!keep || !text) return no_memory(d);
-    PARE_TRY(parse_layers(keep_text, layers, keep, d));
-    size_t used = 0;
-    for (int64_t l = 0; l < layers; l++)
-        if (!keep[l]) used += (size_t)sprintf(text + used, "%s%lld", used ? "," : "", (long long)l);
-    *out = text;
-    return PARE_OK;
-}
-
-/* The job: a student that is there, or the teacher with some of its layers. */
-static pare_status begin(pare_distill_run *x, const pare_job_from *from, const pare_job_opts *jo, pare_diag *d) {
-    pare_student *s = &x->student;
-    const pare_distill_opts *o = &x->o;
-    PARE_TRY(pare_job_begin(from, o->out, jo, &s->job, d));
-    PARE_TRY(pare_arch_read(s->job->src, &s->arch, d));
-    if (o->student || (!o->keep_layers && !o->layers)) return PARE_OK;
-    const int64_t windows = 16; /* whole layers are easy to tell apart */
-    pare_prune_opts po = {.pattern = "layers",
-                          .stay = o->layers,
-                          .no_heal = true,
-                          .calib = o->data,
-                          .calib_windows = windows};
-    if (o->keep_layers) PARE_TRY(to_drop(s, o->keep_layers, &po.drop, d));
-    if (po.drop && !po.drop[0]) return PARE_OK;
-    PARE_TRY(pare_job_narrow(s->job, &po, d));
-    s->arch = s->job->map->arch;
-    return PARE_OK;
 }
 
 static bool is_float_type(const char *to) {
@@ -207,7 +155,7 @@ pare_status pare_student_plan(pare_distill_run *x, const pare_job_from *from, pa
                               .format = x->o.format,
                               .force = x->o.force,
                               .max_shard_bytes = x->o.max_shard_bytes};
-    PARE_TRY(begin(x, from, &jo, d));
+    PARE_TRY(pare_student_cut(x, from, &jo, d));
     return plan(x, jo, d);
 }
 
@@ -224,6 +172,7 @@ void pare_student_close(pare_student *s) {
     pare_weights_close(&s->w);
     pare_name_index_free(&s->view.by_name);
     pare_job_close(&s->job);
+    pare_student_cut_close(s);
     for (size_t i = 0; s->master && i < s->room; i++) pare_free(s->master[i]);
     for (size_t i = 0; s->scales && i < s->room; i++) {
         if (s->scales[i]) pare_scales_close(s->scales[i]);

@@ -29,6 +29,7 @@ static const char examples[] =
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
     "  mpirun -n 4 pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 16 --micro 2\n"
+    "  pare distill --teacher MiniLM --layers 3 --ffn 768 -o student --data sentences.txt --loss embed=1,similarity=1\n"
     "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n"
     "  pare distill --teacher big --to q4_0 --train qat -o small.gguf --lr 2e-3 --steps 400 --data text.txt\n";
 
@@ -54,6 +55,10 @@ int pare_cmd_distill(int argc, char **argv) {
         {"--keep-layers", 0, 's', &o.keep_layers, "LIST", "without --student: these layers of the teacher (0-3,8)"},
         {"--layers", 0, 'i', &o.layers, "N",
          "without --student: N layers of the teacher, those of the largest influence"},
+        {"--ffn", 0, 'i', &o.ffn, "N",
+         "without --student: N neurons of every feed-forward part, as `pare prune` chooses them"},
+        {"--heads", 0, 'i', &o.heads, "N", "likewise: N attention heads, with their keys and values"},
+        {"--hidden", 0, 'i', &o.hidden, "N", "likewise: N channels of the residual stream"},
         {"--output", 'o', 's', &o.out, "OUT", "file or folder to write; .gguf, .safetensors, else a folder"},
         {"--data", 0, 's', &o.data, "FILE",
          "text to learn from; encoders: sentences, one a line, or STS-B pairs (default: a small one built in)"},

@@ -17,6 +17,8 @@ typedef struct pare_distill_opts {
     const char *teacher, *student; /* student NULL: from the teacher, by keep_layers or layers */
     const char *keep_layers;       /* "0-3,8,11" */
     int64_t layers;                /* so many, those of the largest influence */
+    int64_t hidden, heads, ffn;    /* so many channels, attention heads, neurons of the feed-forward part, chosen and
+                                      refitted as pare_prune_open does; 0: all */
     const char *out, *to, *format; /* to: the format of the trained tensors (a float type or a grid); NULL: as the
                                       student's, f16 where that is quantized */
     const char *data;              /* text; for encoders sentences, as pare_verify has them; NULL: the one built in */

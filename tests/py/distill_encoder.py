@@ -66,6 +66,11 @@ check("layers against the teacher's", cosine(f"{out}/layers") > 0.9)
 must(*distill(f"{out}/student.gguf", *one[:2], "--steps", 20))
 check("a student in GGUF", cosine(f"{out}/student.gguf") > before)
 
+must(*distill(f"{out}/small", "--layers", 1, "--ffn", 32, "--steps", 40))
+shapes = {k: v.shape for k, v in load_file(f"{out}/small/model.safetensors").items()}
+check("one layer with half of its neurons", shapes["encoder.layer.0.intermediate.dense.weight"] == (32, 32)
+      and not any("layer.1." in k for k in shapes) and cosine(f"{out}/small") > 0.8)
+
 # ---- the same bytes ----
 short = ["--keep-layers", 0, "--steps", 8, "--loss", losses, "--batch", 16, "--micro", 8]
 for name, more in (("one", ["--threads", 1]), ("two", ["--threads", 2]), ("again", ["--threads", 1, "--recompute"])):
@@ -100,6 +105,7 @@ for what, code, words, more in (
     ("the next token of an encoder", 2, "does not", ["--keep-layers", 0, "--loss", "kl"]),
     ("a term that is none", 2, "there are kl", ["--keep-layers", 0, "--loss", "foo"]),
     ("heads that do not divide", 2, "do not divide", ["--keep-layers", 0, "--loss", "embed=1,relation=1", "--relation-heads", 5]),
+    ("heads of an encoder", 2, "no head size", ["--heads", 1]),
     ("other words", 3, "different vocabularies", ["--student", strange]),
     ("a single sentence", 3, "two sentences", ["--keep-layers", 0, "--data", f"{out}/lonely.txt"]),
     ("what nothing teaches", 2, "does not depend", ["--keep-layers", 0, "--loss", "relation"]),
