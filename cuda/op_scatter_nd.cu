@@ -21,7 +21,8 @@ typedef struct scatter_nd_args {
 static __device__ __forceinline__ int64_t row_of(const scatter_nd_args &a, int64_t i) {
     int64_t row = 0;
     for (int k = 0; k < a.depth; k++) {
-        int64_t at = a.wide ? ((const int64_t *)a.indices)[i * a.depth + k] : ((const int32_t *)a.indices)[i * a.depth + k];
+        int64_t at =
+            a.wide ? ((const int64_t *)a.indices)[i * a.depth + k] : ((const int32_t *)a.indices)[i * a.depth + k];
         if (at < 0) at += a.dim[k];
         if (at < 0 || at >= a.dim[k]) return -1;
         row = row * a.dim[k] + at;
@@ -63,11 +64,14 @@ bool pare_cuda_scatter_nd_supports(const pare_cuda *dev, const pare_op_call *c) 
 pare_status pare_cuda_scatter_nd_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {
     const pare_tensor *x = c->in[0], *at = c->in[1], *u = c->in[2], *y = c->out[0];
     scatter_nd_args a = {};
-    if (at->ndim < 1 || !pare_cuda_same_shape(x, y)) return pare_cuda_fail(c, d, "indices have a dimension, and the output the data's shape");
+    if (at->ndim < 1 || !pare_cuda_same_shape(x, y))
+        return pare_cuda_fail(c, d, "indices have a dimension, and the output the data's shape");
     a.depth = (int)at->shape[at->ndim - 1];
-    if (a.depth > x->ndim) return pare_cuda_fail(c, d, "tuples of %d index a tensor of %d dimensions", a.depth, x->ndim);
+    if (a.depth > x->ndim)
+        return pare_cuda_fail(c, d, "tuples of %d index a tensor of %d dimensions", a.depth, x->ndim);
     a.tuples = pare_cuda_span(at, 0, at->ndim - 1), a.unit = pare_cuda_span(x, a.depth, x->ndim);
-    if (pare_cuda_elems(u) != a.tuples * a.unit) return pare_cuda_fail(c, d, "updates should have %lld elements", (long long)(a.tuples * a.unit));
+    if (pare_cuda_elems(u) != a.tuples * a.unit)
+        return pare_cuda_fail(c, d, "updates should have %lld elements", (long long)(a.tuples * a.unit));
     for (int k = 0; k < a.depth; k++) a.dim[k] = x->shape[k];
     a.x = (const float *)x->data, a.update = (const float *)u->data, a.y = (float *)y->data;
     a.indices = at->data, a.wide = pare_cuda_is_i64(at);
@@ -87,9 +91,7 @@ __global__ void shape_kernel(dims from, int64_t *y, int n) {
     if ((int)threadIdx.x < n) y[threadIdx.x] = from.v[threadIdx.x];
 }
 
-bool pare_cuda_shape_supports(const pare_cuda *dev, const pare_op_call *c) {
-    return pare_cuda_is_i64(c->out[0]);
-}
+bool pare_cuda_shape_supports(const pare_cuda *dev, const pare_op_call *c) { return pare_cuda_is_i64(c->out[0]); }
 
 pare_status pare_cuda_shape_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {
     const pare_tensor *x = c->in[0];
@@ -118,6 +120,8 @@ bool pare_cuda_fill_supports(const pare_cuda *dev, const pare_op_call *c) {
 pare_status pare_cuda_fill_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {
     float value = c->attr ? ((const pare_attr_fill *)c->attr)->value : 0;
     int64_t n = pare_cuda_elems(c->out[0]);
-    if (n) pare_launch<fill_kernel>(dev->rt.stream, dim3((unsigned)pare_cuda_ceil(n, THREADS)), THREADS, 0, (float *)c->out[0]->data, n, value);
+    if (n)
+        pare_launch<fill_kernel>(dev->rt.stream, dim3((unsigned)pare_cuda_ceil(n, THREADS)), THREADS, 0,
+                                 (float *)c->out[0]->data, n, value);
     return pare_cuda_check(dev, c, d);
 }
