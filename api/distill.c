@@ -35,13 +35,20 @@ static pare_status word_of(const char *word, const char *option, const char *con
 static double or_default(double v, double otherwise) { return v >= 0 ? v : otherwise; }
 
 static pare_status defaults(pare_distill_run *x, pare_diag *d) {
-    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat"};
+    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat",
+                                                                                       "adapters"};
     pare_distill_opts *o = &x->o;
     int k;
     PARE_TRY(word_of(o->divergence, "--divergence", ways, 3, &k, d));
     x->divergence = (pare_divergence)k;
-    PARE_TRY(word_of(o->train, "--train", trains, 4, &k, d));
+    PARE_TRY(word_of(o->train, "--train", trains, 5, &k, d));
     x->train = (pare_train)k;
+    if ((o->rank || o->alpha) && x->train != PARE_TRAIN_ADAPTERS)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, o->rank ? "--rank" : "--alpha", "it goes with --train adapters");
+    if (!o->rank && x->train == PARE_TRAIN_ADAPTERS) o->rank = 8;
+    if (o->rank < 0 || o->rank > 4096 || !(o->alpha >= 0 && isfinite(o->alpha)))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--rank", "from 1 to 4096, and --alpha positive");
+    if (!o->alpha) o->alpha = (double)o->rank;
     if (o->loss) PARE_TRY(pare_terms_parse(x, o->loss, d));
     if (!o->temperature) o->temperature = 1;
     if (!(o->temperature > 0 && isfinite(o->temperature)))
@@ -96,7 +103,8 @@ static pare_status check_output(const pare_distill_opts *o, pare_diag *d) {
 /* Options as JSON: part of the report, and of what a checkpoint belongs to. */
 static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_diag *d) {
     const pare_distill_opts *o = &x->o;
-    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat"};
+    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat",
+                                                                                       "adapters"};
     char terms[PARE_TERMS * 40] = "";
     for (int k = 0; k < PARE_TERMS; k++)
         if (x->weight[k] > 0)
@@ -107,12 +115,12 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         "\"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, \"decay\": %.17g, "
         "\"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
         "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s, "
-        "\"teacher_top\": %lld}",
+        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g}",
         terms, ways[x->divergence], o->temperature, (long long)o->relation_heads, trains[x->train],
         o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay,
         o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx,
         (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed, o->recompute ? "true" : "false",
-        (long long)o->teacher_top);
+        (long long)o->teacher_top, (long long)o->rank, o->alpha);
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
@@ -124,6 +132,8 @@ static uint64_t key_of(const pare_distill_run *x, const char *options) {
         key = pare_checksum(key, x->param[i].w, x->param[i].n * sizeof(float));
         const pare_scales *k = x->student.scales[x->tensor[i]];
         if (k) key = pare_checksum(key, k->data, k->rows * k->row_bytes);
+        const pare_adapter *a = x->student.adapters[x->tensor[i]];
+        if (a) key = pare_checksum(key, a->w0, a->rows * a->cols * sizeof *a->w0);
     }
     for (size_t i = 0; x->needs_teacher && i < x->teacher_src->n_tensors; i++) { /* a sample of each of its tensors */
         const pare_stored *t = &x->teacher_src->tensors[i];
@@ -286,7 +296,7 @@ static void close_all(pare_distill_run *x) {
     for (size_t i = 0; x->mask && i < x->n_params; i++) pare_free(x->mask[i]);
     pare_free(x->mask);
     pare_free(x->tensor);
-    pare_free(x->of_codes);
+    pare_free(x->second);
     for (size_t i = 0; x->unit && i < x->n_params; i++) pare_free(x->unit[i]);
     pare_free(x->unit);
     pare_free(x->param);

@@ -9,6 +9,7 @@
  *   distill_scales.c  a quantized matrix's scales as what is trained
  *   distill_codes.c   its codes as what is trained
  *   distill_qat.c     which matrices these are, and what they begin at
+ *   distill_adapters.c  low-rank adapters as what is trained
  *   distill_data.c    windows of the text
  *   distill_tokens.c  its tokens, in memory or beside the output
  *   distill_sentences.c  for encoders: sentences, and what is measured on them
@@ -21,6 +22,7 @@
 #ifndef PARE_API_DISTILL_H
 #define PARE_API_DISTILL_H
 
+#include "api/distill_adapters.h"
 #include "api/distill_codes.h"
 #include "api/distill_tokens.h"
 #include "api/job.h"
@@ -38,7 +40,13 @@ typedef enum pare_term {
 } pare_term;
 enum { PARE_FOR_LM = 1, PARE_FOR_ENCODER = 2 };
 
-typedef enum pare_train { PARE_TRAIN_ALL, PARE_TRAIN_NORMS, PARE_TRAIN_SCALES, PARE_TRAIN_QAT } pare_train;
+typedef enum pare_train {
+    PARE_TRAIN_ALL,
+    PARE_TRAIN_NORMS,
+    PARE_TRAIN_SCALES,
+    PARE_TRAIN_QAT,
+    PARE_TRAIN_ADAPTERS
+} pare_train;
 
 /* The scales of one matrix (distill_scales.c). factor and grad: [rows][blocks][parts]. owns: pare_scales_close */
 typedef struct pare_scales {
@@ -72,6 +80,7 @@ typedef struct pare_student {
     float **master;           /* per tensor of the view: trained values, or NULL */
     pare_scales **scales;     /* per tensor of the view: what makes master, or NULL */
     pare_codes **codes;       /* per tensor of the view: what makes the scales' rows, or NULL */
+    pare_adapter **adapters;  /* per tensor of the view: what makes master, or NULL */
     const int *teacher_layer; /* per layer of the student: the teacher's it is compared with */
     pare_weights *w;
     pare_lm_run run;
@@ -123,7 +132,7 @@ typedef struct pare_distill_run {
     uint8_t **mask; /* per parameter, NULL: dense */
     size_t *tensor; /* per parameter: of the student's view */
     float **unit;   /* per parameter: what its rates are relative to, or NULL */
-    bool *of_codes; /* per parameter: its codes' latents; else its scales, or itself */
+    bool *second;   /* per parameter: the other one of its tensor: latents behind scales, an adapter's b behind its a */
     pare_trainer trainer;
     /* a pass */
     int64_t *ids, *labels_at; /* [micro][ctx] */

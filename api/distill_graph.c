@@ -68,9 +68,18 @@ static pare_status own_size(const float *w, size_t n, float **out, pare_diag *d)
 static void add_codes(pare_distill_run *x, size_t i, pare_value v, pare_value *wanted) {
     const pare_codes *c = x->student.codes[i];
     size_t n = c->scales->rows * c->scales->cols, at = x->n_params++;
-    x->tensor[at] = i, x->of_codes[at] = true, wanted[at] = v;
+    x->tensor[at] = i, x->second[at] = true, wanted[at] = v;
     x->param[at] = (pare_param){.name = x->param[at - 1].name, .w = c->at, .n = n, .mask = c->zeros};
     x->r->trained += n;
+}
+
+/* Behind an adapter's a: its b. */
+static void add_b(pare_distill_run *x, size_t i, pare_value v, pare_value *wanted) {
+    const pare_adapter *a = x->student.adapters[i];
+    size_t at = x->n_params++;
+    x->tensor[at] = i, x->second[at] = true, wanted[at] = v;
+    x->param[at] = (pare_param){.name = x->param[at - 1].name, .w = a->b, .n = a->rows * a->rank, .decay = true};
+    x->r->trained += a->rows * a->rank;
 }
 
 /* The graph's weights that are masters, each once. */
@@ -87,17 +96,20 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         size_t n = (size_t)pare_tensor_elems(&g->values[v].tensor);
         const pare_scales *k = x->student.scales[i];
         bool matrix = x->student.tensors[i].ndim > 1 && !k;
+        const pare_adapter *a = x->student.adapters[i];
         if (k) w = k->factor, n = k->n, scaled++;
+        if (a) w = a->a, n = a->rank * a->cols, sparse += a->sparse;
         x->tensor[x->n_params] = i;
-        if (matrix && !extra) PARE_TRY(mask_of(w, n, &x->mask[x->n_params], d));
+        if (matrix && !extra && !a) PARE_TRY(mask_of(w, n, &x->mask[x->n_params], d));
         sparse += x->mask[x->n_params] != NULL;
         wanted[x->n_params] = (pare_value)v;
         x->param[x->n_params] =
             (pare_param){.name = g->values[v].name, .w = w, .n = n, .decay = matrix, .mask = x->mask[x->n_params]};
-        if (x->train != PARE_TRAIN_ALL && !k) PARE_TRY(own_size(w, n, &x->unit[x->n_params], d));
+        if (x->train != PARE_TRAIN_ALL && !k && !a) PARE_TRY(own_size(w, n, &x->unit[x->n_params], d));
         x->param[x->n_params].unit = x->unit[x->n_params];
         x->n_params++;
         if (!extra) x->r->trained += n;
+        if (a) add_b(x, i, (pare_value)v, wanted);
         if (!x->student.codes[i]) continue;
         add_codes(x, i, (pare_value)v, wanted);
         sparse += x->student.codes[i]->zeros != NULL;
@@ -118,9 +130,9 @@ static pare_status gradients(pare_distill_run *x, pare_diag *d) {
     x->param = pare_calloc(room, sizeof *x->param);
     x->mask = pare_calloc(room, sizeof *x->mask);
     x->tensor = pare_calloc(room, sizeof *x->tensor);
-    x->of_codes = pare_calloc(room, sizeof *x->of_codes);
+    x->second = pare_calloc(room, sizeof *x->second);
     x->unit = pare_calloc(room, sizeof *x->unit);
-    pare_status s = wanted && x->grad && x->param && x->mask && x->tensor && x->of_codes && x->unit
+    pare_status s = wanted && x->grad && x->param && x->mask && x->tensor && x->second && x->unit
                         ? list_parameters(x, wanted, d)
                         : no_memory(d);
     if (s == PARE_OK) s = pare_grad_build(g, x->loss, (int)x->n_params, wanted, &opts, x->grad, d);

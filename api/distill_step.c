@@ -73,8 +73,11 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
     pare_status s = PARE_OK;
     for (size_t i = 0; i < x->n_params && s == PARE_OK; i++) {
         pare_scales *k = x->student.scales[x->tensor[i]];
+        pare_adapter *a = x->student.adapters[x->tensor[i]];
         grad[i] = pare_exec_value(x->student.run.e, x->grad[i])->data;
-        if (!k || x->of_codes[i]) continue; /* a latent takes its value's gradient as it is */
+        if (a && !x->second[i]) pare_adapter_gradient(a, grad[i]);
+        if (a) grad[i] = x->second[i] ? a->grad_b : a->grad_a;
+        if (!k || x->second[i]) continue; /* a latent takes its value's gradient as it is */
         s = pare_scales_gradient(k, grad[i], d);
         grad[i] = k->grad;
     }
@@ -86,6 +89,8 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
 pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d) {
     for (size_t i = 0; i < x->student.n; i++)
         if (x->student.codes[i]) PARE_TRY(pare_codes_snap(x->student.codes[i], d));
+    for (size_t i = 0; i < x->student.n; i++)
+        if (x->student.adapters[i]) pare_adapter_values(x->student.adapters[i], x->student.master[i]);
     for (size_t i = 0; i < x->student.n; i++)
         if (x->student.scales[i]) PARE_TRY(pare_scales_values(x->student.scales[i], x->student.master[i], d));
     return PARE_OK;

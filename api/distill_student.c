@@ -30,7 +30,7 @@ static pare_status plan(pare_distill_run *x, pare_job_opts jo, pare_diag *d) {
     if (x->train == PARE_TRAIN_QAT) return pare_qat_plan(x, &jo, d);
     if (jo.to && x->train == PARE_TRAIN_SCALES)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--to", "with --train scales codes stay as they are; leave it out");
-    if (!jo.to && x->train == PARE_TRAIN_ALL && stored_as_codes(job)) {
+    if (!jo.to && (x->train == PARE_TRAIN_ALL || x->train == PARE_TRAIN_ADAPTERS) && stored_as_codes(job)) {
         jo.to = "f16";
         pare_log(PARE_LOG_INFO,
                  "the student's weights are quantized: they are decoded, trained and written as f16 (--to "
@@ -71,6 +71,7 @@ static pare_status decode(const pare_student *s, const pare_job_tensor *t, float
 /* Norms and biases are trained, and matrices where all is, or where they have scales; rotary factors never. */
 static bool trained(const pare_distill_run *x, const pare_job_tensor *t, pare_tensor_name name) {
     if (name.role == PARE_ROLE_ROPE_FREQS) return false;
+    if (x->train == PARE_TRAIN_ADAPTERS) return !pare_job_why_not_pruned(t); /* the matrices of layers */
     if (t->map->ndim == 1) return true;
     if (x->train == PARE_TRAIN_QAT) return pare_qat_trains(t);
     return x->train == PARE_TRAIN_ALL || (x->train == PARE_TRAIN_SCALES && pare_scales_known(t->map->src->type));
@@ -83,6 +84,17 @@ static pare_status add_scales(pare_student *s, const pare_job_tensor *t, pare_di
     pare_scales *k = s->scales[s->n] = pare_calloc(1, sizeof *k);
     if (!k) return no_memory(d);
     return pare_scales_open(s->job->src, t->map->src, (size_t)t->rows, (size_t)t->cols, k, d);
+}
+
+static pare_status add_adapter(const pare_distill_run *x, pare_student *s, const pare_job_tensor *t, const float *w,
+                               pare_diag *d) {
+    size_t rank = (size_t)x->o.rank, rows = (size_t)t->rows, cols = (size_t)t->cols;
+    if (rank > rows || rank > cols)
+        return pare_fail(d, PARE_ERR_USAGE, s->job->src->path, "--rank", "%zu is more than %s has (%zu x %zu)", rank,
+                         t->map->src->name, rows, cols);
+    pare_adapter *a = s->adapters[s->n] = pare_calloc(1, sizeof *a);
+    if (!a) return no_memory(d);
+    return pare_adapter_open(w, rows, cols, rank, x->o.alpha, x->o.seed * 1000003 + s->n, a, d);
 }
 
 static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
@@ -103,6 +115,7 @@ static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
         if (!p) return no_memory(d);
         if (x->train == PARE_TRAIN_SCALES && t->map->ndim > 1) PARE_TRY(add_scales(s, t, d));
         PARE_TRY(decode(s, t, p, d));
+        if (x->train == PARE_TRAIN_ADAPTERS && trained(x, t, name)) PARE_TRY(add_adapter(x, s, t, p, d));
         if (x->train == PARE_TRAIN_QAT && pare_qat_trains(t)) PARE_TRY(pare_qat_add(s, s->n, t, p, d));
         v->type = &pare_qtype_f32, v->layout = PARE_LAYOUT_PLAIN, v->data = p, v->bytes = n * sizeof *p;
     }
@@ -119,7 +132,8 @@ static pare_status open_view(pare_distill_run *x, pare_diag *d) {
     s->master = pare_calloc(s->room, sizeof *s->master);
     s->scales = pare_calloc(s->room, sizeof *s->scales);
     s->codes = pare_calloc(s->room, sizeof *s->codes);
-    if (!s->tensors || !s->of || !s->master || !s->scales || !s->codes) return no_memory(d);
+    s->adapters = pare_calloc(s->room, sizeof *s->adapters);
+    if (!s->tensors || !s->of || !s->master || !s->scales || !s->codes || !s->adapters) return no_memory(d);
     for (size_t i = 0; i < s->job->n; i++) PARE_TRY(add(x, &s->job->t[i], d));
     s->view = *(pare_source_impl *)s->job->src->impl;
     memset(&s->view.by_name, 0, sizeof s->view.by_name);
@@ -182,6 +196,11 @@ void pare_student_close(pare_student *s) {
         if (s->codes[i]) pare_codes_close(s->codes[i]);
         pare_free(s->codes[i]);
     }
+    for (size_t i = 0; s->adapters && i < s->room; i++) {
+        if (s->adapters[i]) pare_adapter_close(s->adapters[i]);
+        pare_free(s->adapters[i]);
+    }
+    pare_free(s->adapters);
     pare_free(s->codes);
     pare_free(s->scales);
     pare_free(s->master);

@@ -30,6 +30,7 @@ static const char examples[] =
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
     "  mpirun -n 4 pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 16 --micro 2\n"
     "  pare distill --teacher MiniLM --layers 3 --ffn 768 -o student --data sentences.txt --loss embed=1,similarity=1\n"
+    "  pare distill --teacher SmolLM2-135M --student half -o healed --train adapters --rank 8 --lr 1e-3\n"
     "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n"
     "  pare distill --teacher big --to q4_0 --train qat -o small.gguf --lr 2e-3 --steps 400 --data text.txt\n";
 
@@ -78,8 +79,9 @@ int pare_cmd_distill(int argc, char **argv) {
         {"--teacher-memory", 0, 'b', &o.teacher_bytes, "BYTES", "for these; a file beside OUT has the rest (512M)"},
         {"--train", 0, 's', &o.train, "WHAT",
          "all; norms: norms and biases alone; scales: these, and what multiplies a quantized student's codes; qat: "
-         "these, "
-         "and the codes (all)"},
+         "these, and the codes; adapters: a product of low rank added to each matrix of a layer (all)"},
+        {"--rank", 0, 'i', &o.rank, "R", "of adapters (8)"},
+        {"--alpha", 0, 'd', &o.alpha, "A", "adapters count A / R times (R)"},
         {"--lr", 0, 'd', &o.rate, "RATE", "top of the schedule (1e-4)"},
         {"--warmup", 0, 'i', &o.warmup, "N", "steps over which the rate rises (a twentieth of all)"},
         {"--schedule", 0, 's', &o.schedule, "SHAPE", "cosine, linear or constant (cosine)"},

@@ -30,7 +30,10 @@ typedef struct pare_distill_opts {
     const char *divergence;        /* "forward" (NULL), "reverse", "js" */
     double temperature;            /* 0: 1 */
     const char *train;     /* "all" (NULL), "norms" (and biases), "scales" (these, and what multiplies a quantized
-                              student's codes, which stay), or "qat" (these, and the codes) */
+                              student's codes, which stay), "qat" (these, and the codes), or
+                              "adapters" (a product of low rank added to each matrix of a layer) */
+    int64_t rank;          /* train "adapters": of the product that is added to every matrix of a layer; 0: 8 */
+    double alpha;          /* its factor is alpha / rank; 0: rank */
     const char *optimizer; /* "adamw" (NULL) or "sgd" */
     const char *schedule;  /* "cosine" (NULL), "linear", "constant" */
     double rate;           /* 0: 1e-4 */

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes `pare distill` cheaper, on stories260k: the teacher's largest log-probabilities kept between epochs.
+"""What makes `pare distill` cheaper, on stories260k: the teacher's largest log-probabilities kept between epochs;
+adapters of low rank.
 
 usage: distill_cheap.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
 import json, os, shutil, signal, subprocess, sys, time
+import gguf
 import numpy as np
 from checks import check, finish
 
@@ -74,11 +76,38 @@ for way in ("reverse", "js"):
     _, loss = taught(way, *warm[:4], "--divergence", way, "--teacher-top", 4)
     check(f"{way}: finite", np.isfinite(loss).all() and (loss > 0).all())
 
+# ---- adapters ----
+must("prune", teacher, "-o", f"{out}/half.gguf", "--method", "magnitude", "--pattern", "2:4")
+thin = ["--student", f"{out}/half.gguf", "--train", "adapters", "--rank", 8, "--steps", 12]
+for name, threads in (("lora", 1), ("lora2", 2)): r, _ = taught(name, *thin, "--threads", threads)
+check("adapters: the student is better", r["held_out"]["after"]["kl"] < 0.8 * r["held_out"]["before"]["kl"],
+      f"{r['held_out']['before']['kl']:.3f} -> {r['held_out']['after']['kl']:.3f}, {r['trained']} of {r['parameters']}")
+was, now = (gguf.GGUFReader(f"{out}/{n}.gguf").tensors for n in ("half", "lora"))
+rank, zeros, still = True, True, True
+for a, b in zip(was, now):
+    x, y = np.asarray(a.data, np.float64), np.asarray(b.data, np.float64)
+    layer = len(x.shape) == 2 and a.name.startswith("blk.")
+    still &= layer or np.array_equal(x, y)
+    zeros &= not layer or np.array_equal(x == 0, y == 0)
+check("adapters: zeros stay, norms and embedding too", zeros and still)
+taught("dense", "--student", f"{teacher}/stories260k-f32.gguf", *thin[2:4], "--rank", 2, "--steps", 3, "--loss", "ce")
+before = {t.name: t for t in gguf.GGUFReader(f"{teacher}/stories260k-f32.gguf").tensors}
+for b in gguf.GGUFReader(f"{out}/dense.gguf").tensors:
+    a = before[b.name]
+    if len(a.shape) == 2 and a.name.startswith("blk."):
+        v = np.linalg.svd(np.asarray(b.data, np.float64) - np.asarray(a.data, np.float64), compute_uv=False)
+        rank &= v[0] > 0 and v[2] < 1e-4 * v[0]
+check("adapters: what is added to a dense matrix has their rank", rank)
+check("adapters: threads", same(f"{out}/lora.gguf", f"{out}/lora2.gguf"))
+check("adapters: interrupted and gone on", interrupted("lora3", *thin) and same(f"{out}/lora.gguf", f"{out}/lora3.gguf"))
+
 # ---- refusals ----
 for what, words, a in (
     ("hidden states", "hidden", ["--loss", "kl=1,hidden=1", "--teacher-top", 8]),
     ("their cosine", "cosine", ["--loss", "kl=1,cosine=1", "--teacher-top", 8]),
     ("a teacher that is not asked", "no term", ["--loss", "ce", "--teacher-top", 8]),
+    ("a rank of nothing", "--train adapters", ["--rank", 4]),
+    ("a rank above a matrix's", "is more than", ["--train", "adapters", "--rank", 4000]),
     ("more tokens than there are", "of the teacher's 512", ["--teacher-top", 513]),
 ):
     r = run(*distill(f"{out}/never", "--keep-layers", "0", "--steps", 2, *a))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# pare distill on stories260k with less work: the teacher's distributions kept between epochs.
+# pare distill on stories260k with less work: the teacher's distributions kept, adapters.
 set -e
 T=../shared/data/text/tiny.utf8
 [ -d ../shared/models/stories260k ] && [ -f $T ] || { echo "../shared is absent"; exit 77; }
