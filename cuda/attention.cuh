@@ -40,6 +40,9 @@ typedef struct pare_cuda_attn {
     bool mask_bool, causal, upper_left;
 } pare_cuda_attn;
 
+/* The operands of an Attention call, checked (cuda/op_attention.cu). */
+pare_status pare_cuda_attn_describe(const pare_op_call *c, pare_cuda_attn *a, pare_diag *d);
+
 /* Splits of the keys: each is `chunk` keys long (of the length there is, so that all have work), the last ones empty.
  */
 #define PARE_ATTN_SPLITS 64

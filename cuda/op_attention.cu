@@ -83,7 +83,7 @@ static pare_status describe_mask(const pare_op_call *c, pare_cuda_attn *a, pare_
     return PARE_OK;
 }
 
-static pare_status describe(const pare_op_call *c, pare_cuda_attn *a, pare_diag *d) {
+pare_status pare_cuda_attn_describe(const pare_op_call *c, pare_cuda_attn *a, pare_diag *d) {
     const pare_tensor *q = c->in[0], *k = c->in[1], *v = c->in[2], *y = c->out[0], *nonpad = input(c, 6);
     const pare_attr_attention *at = c->attr ? (const pare_attr_attention *)c->attr : &attr_default;
     *a = pare_cuda_attn{};
@@ -164,7 +164,7 @@ static way way_of(const pare_cuda *dev, const pare_cuda_attn *a, int *splits) {
 size_t pare_cuda_attention_workspace(const pare_cuda *dev, const pare_op_call *c) {
     pare_cuda_attn a;
     int splits;
-    if (describe(c, &a, NULL) != PARE_OK) return 0;
+    if (pare_cuda_attn_describe(c, &a, NULL) != PARE_OK) return 0;
     way_of(dev, &a, &splits);
     if (splits == 1) return 0;
     return (size_t)pare_cuda_attn_pairs(&a) * (size_t)splits * (size_t)a.rows * ((size_t)a.v.size + 2) * sizeof(float);
@@ -174,7 +174,7 @@ pare_status pare_cuda_attention_run(pare_cuda *dev, const pare_op_call *c, pare_
     pare_cuda_attn a;
     int splits;
     float *part = (float *)c->workspace;
-    PARE_TRY(describe(c, &a, d));
+    PARE_TRY(pare_cuda_attn_describe(c, &a, d));
     PARE_TRY(write_present(dev, c, &a, 1, d));
     PARE_TRY(write_present(dev, c, &a, 2, d));
     if (!a.batch || !a.rows) return pare_cuda_check(dev, c, d);

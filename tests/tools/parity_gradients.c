@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Operators of gradients and losses: slopes against libm in double, what moves or is summed in an order by the bits of
- * the reference. Exp, Log, Sign, LogSoftmax and ReduceSum are among their kin (parity_elementwise.c, parity_norms.c).
+ * the reference. Exp, Log, Sign, LogSoftmax and ReduceSum are among their kin (parity_elementwise.c, parity_norms.c),
+ * gradients with sums in parity_grad_sums.c.
  */
-#include "tests/tools/parity.h"
+#include "tests/tools/parity_grad.h"
 
 #include <math.h>
 
@@ -111,33 +112,23 @@ static void scatter(pc_run *r, int64_t rows, int64_t unit, int64_t tuples, int d
     pc_do(r, &c);
 }
 
-static void norm(pc_run *r, pare_op op) {
+/* One row is all there is; indices of 32 bits, written over the data. */
+static void scatter_narrow(pc_run *r, int64_t rows, int64_t unit, int64_t tuples) {
     pc_case c;
-    pc_begin(r, &c, op, "f32");
-    pc_params(&c, "[37, 96]");
-    pc_normal(r, &c, PC_SHAPE(37, 96), 1.0f);
-    pc_normal(r, &c, PC_SHAPE(37, 96), 1.0f);
-    pc_normal(r, &c, PC_SHAPE(96), 1.0f);
-    pc_out(r, &c, &pare_qtype_f32, PC_SHAPE(37, 96));
-    pc_out(r, &c, &pare_qtype_f32, PC_SHAPE(96));
-    if (op == PARE_OP_LayerNormalizationGrad) pc_out(r, &c, &pare_qtype_f32, PC_SHAPE(96));
-    pc_do(r, &c);
-}
-
-static void attention(pc_run *r) {
-    pc_case c;
-    pc_begin(r, &c, PARE_OP_AttentionGrad, "causal");
-    pc_params(&c, "2 sequences of 70, 4 heads on 2");
-    c.attr.attention.is_causal = true;
-    c.attr.attention.q_num_heads = 4, c.attr.attention.kv_num_heads = 2;
-    for (int i = 0; i < 5; i++) pc_normal(r, &c, PC_SHAPE(2, 70, i < 3 ? 64 : 32), 1.0f);
-    for (int i = 0; i < 3; i++) pc_out(r, &c, &pare_qtype_f32, PC_SHAPE(2, 70, i ? 32 : 64));
+    pc_begin(r, &c, PARE_OP_ScatterND, "add, i32 in place");
+    pc_params(&c, "%lld of %lld into %lld rows", (long long)tuples, (long long)unit, (long long)rows);
+    c.attr.scatter_nd.reduction = PARE_SCATTER_ADD;
+    pc_normal(r, &c, PC_SHAPE(rows, unit), 1.0f);
+    int32_t *at = pc_in(r, &c, PC_INPUT, &pare_qtype_i32, PC_SHAPE(tuples, 1));
+    for (int64_t i = 0; i < tuples; i++) at[i] = (int32_t)pare_rng_below(&r->rng, (uint64_t)rows);
+    pc_normal(r, &c, PC_SHAPE(tuples, unit), 1.0f);
+    pc_out(r, &c, &pare_qtype_f32, PC_SHAPE(rows, unit));
+    c.alias = 0;
     pc_do(r, &c);
 }
 
 void pc_cases_gradients(pc_run *r) {
     static const int64_t lengths[] = {1, 3, 4, 5, 127, 1024, 1025, 4099};
-    static const pare_op norms[] = {PARE_OP_LayerNormalizationGrad, PARE_OP_RMSNormalizationGrad};
     for (int i = 0; i < 8; i++) {
         if (pc_wants(r, PARE_OP_SwishGrad)) unary_grad(r, PARE_OP_SwishGrad, lengths[i], false);
         for (int t = 0; t < 2; t++)
@@ -151,7 +142,8 @@ void pc_cases_gradients(pc_run *r) {
         scatter(r, 6, 40, 8, 1, (pare_scatter)how), scatter(r, 9, 1, 300, 1, (pare_scatter)how);
         scatter(r, 40, 130, 129, 1, (pare_scatter)how), scatter(r, 5, 7, 20, 2, (pare_scatter)how);
     }
-    for (int i = 0; i < 2; i++)
-        if (pc_wants(r, norms[i])) norm(r, norms[i]);
-    if (pc_wants(r, PARE_OP_AttentionGrad)) attention(r);
+    if (pc_wants(r, PARE_OP_ScatterND))
+        scatter_narrow(r, 1, 8, 300), scatter_narrow(r, 50, 130, 513), scatter_narrow(r, 3000, 1, 129);
+    pc_cases_norm_grads(r);
+    pc_cases_attention_grads(r);
 }
