@@ -115,12 +115,12 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         "\"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, \"decay\": %.17g, "
         "\"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
         "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s, "
-        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g}",
+        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g, \"device\": \"%s\"}",
         terms, ways[x->divergence], o->temperature, (long long)o->relation_heads, trains[x->train],
         o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay,
         o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx,
         (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed, o->recompute ? "true" : "false",
-        (long long)o->teacher_top, (long long)o->rank, o->alpha);
+        (long long)o->teacher_top, (long long)o->rank, o->alpha, o->device ? o->device : "cpu");
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
@@ -278,6 +278,7 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
     if (x->trainer.optim.ema > 0) PARE_TRY(pare_distill_refresh(x, d));
     for (size_t i = 0; i < x->student.n; i++)
         if (x->student.scales[i]) pare_scales_settle(x->student.scales[i], x->student.master[i]);
+    PARE_TRY(pare_distill_upload(x, d));
     PARE_TRY(pare_distill_measure(x, &r->after, d));
     if (pare_team_rank() > 0) return PARE_OK;
     PARE_TRY(write_out(x, t, d));

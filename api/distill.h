@@ -16,6 +16,7 @@
  *   distill_terms.c   the terms of the loss, distill_project.c where widths differ
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
+ *   distill_device.c  where the passes run
  *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
  *   distill_team.c    what several processes exchange
  *   distill_report.c  JSON and the curve as SVG */
@@ -200,6 +201,14 @@ pare_status pare_student_project(pare_distill_run *x, const char *name, pare_val
 
 /* distill_graph.c: the student's run is built, with losses and gradients, and started; parameters are listed. */
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);
+
+/* distill_device.c */
+/* The device that options name. */
+pare_status pare_distill_device(const pare_distill_run *x, pare_exec_opts *out, pare_diag *d);
+/* After the masters have changed: the device's copies of them. */
+pare_status pare_distill_upload(pare_distill_run *x, pare_diag *d);
+/* Says what of a pass the device leaves to the CPU. */
+void pare_distill_tell_device(pare_distill_run *x);
 
 /* distill_cache.c */
 /* x->top, where it is asked for; after the windows are there. */

@@ -27,8 +27,10 @@ static pare_status build_teacher(pare_distill_run *x, pare_diag *d) {
 
 /* After the terms have marked what they want of it. */
 static pare_status start_teacher(pare_distill_run *x, pare_diag *d) {
+    pare_exec_opts on;
     if (!x->needs_teacher) return PARE_OK;
-    PARE_TRY(pare_lm_run_start(x->teacher_w, 0, &(pare_exec_opts){0}, &x->teacher, d));
+    PARE_TRY(pare_distill_device(x, &on, d));
+    PARE_TRY(pare_lm_run_start(x->teacher_w, 0, &on, &x->teacher, d));
     return pare_lm_run_shape(&x->teacher, x->teacher_w, x->o.micro, x->o.ctx, NULL, 0, d);
 }
 
@@ -150,6 +152,7 @@ static pare_status gradients(pare_distill_run *x, pare_diag *d) {
 
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d) {
     pare_student *s = &x->student;
+    pare_exec_opts on;
     PARE_TRY(build_teacher(x, d));
     PARE_TRY(pare_lm_run_build(s->w, 0, &s->run, d));
     x->forward_stages = pare_graph_stages(s->run.m.g);
@@ -157,8 +160,10 @@ pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d) {
     PARE_TRY(causal_mask(x, d));
     PARE_TRY(start_teacher(x, d));
     PARE_TRY(gradients(x, d));
-    PARE_TRY(pare_lm_run_start(s->w, 0, &(pare_exec_opts){0}, &s->run, d));
+    PARE_TRY(pare_distill_device(x, &on, d));
+    PARE_TRY(pare_lm_run_start(s->w, 0, &on, &s->run, d));
     PARE_TRY(pare_lm_run_shape(&s->run, s->w, x->o.micro, x->o.ctx, NULL, 0, d));
+    pare_distill_tell_device(x);
     x->r->memory_bytes = pare_exec_memory_bytes(s->run.e);
     x->ids = pare_calloc((size_t)(x->o.micro * x->o.ctx), sizeof *x->ids);
     x->labels_at = pare_calloc((size_t)(x->o.micro * x->o.ctx), sizeof *x->labels_at);

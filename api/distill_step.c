@@ -93,7 +93,7 @@ pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d) {
         if (x->student.adapters[i]) pare_adapter_values(x->student.adapters[i], x->student.master[i]);
     for (size_t i = 0; i < x->student.n; i++)
         if (x->student.scales[i]) PARE_TRY(pare_scales_values(x->student.scales[i], x->student.master[i], d));
-    return PARE_OK;
+    return pare_distill_upload(x, d);
 }
 
 pare_status pare_distill_step(pare_distill_run *x, pare_diag *d) {

@@ -59,6 +59,9 @@ pare_status pare_exec_upload(pare_exec *e, void *dst, const void *src, size_t by
 /* Another matrix in the place of weight v, of the same shape, in any storage format; t->data must outlive the executor.
  * Plans are made anew: pare_exec_shape comes before the next run. */
 void pare_exec_replace_weight(pare_exec *e, pare_value v, const pare_tensor *t);
+/* Weight v has other numbers at the same address, in the same format: the backend's copy, if it has one, becomes them.
+ */
+pare_status pare_exec_refresh_weight(pare_exec *e, pare_value v, pare_diag *d);
 /* Drops the backend's copy of a stage's weights; its next run uploads them again. */
 void pare_exec_drop_weights(pare_exec *e, int stage);
 

@@ -28,6 +28,7 @@ static const char examples[] =
     "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
+    "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 32 --device cuda\n"
     "  mpirun -n 4 pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 16 --micro 2\n"
     "  pare distill --teacher MiniLM --layers 3 --ffn 768 -o student --data sentences.txt --loss embed=1,similarity=1\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --train adapters --rank 8 --lr 1e-3\n"
@@ -97,6 +98,7 @@ int pare_cmd_distill(int argc, char **argv) {
          "windows at the text's end to measure on (8); encoders: sentences (64)"},
         {"--seed", 0, 'i', &seed, "N", "order of the windows (1)"},
         {"--recompute", 0, 'f', &o.recompute, NULL, "keep less of the forward pass: less memory, a third more time"},
+        {"--device", 0, 's', &o.device, "D", "where models run and gradients are computed: cpu, cuda (cpu)"},
         {"--save-every", 0, 'i', &o.save_every, "N", "steps between checkpoints (every five minutes)"},
         {"--to", 0, 's', &o.to, "TARGET", "what trained weights are stored as: a float type, a mix or a grid"},
         {"--format", 0, 's', &o.format, "FORMAT", "gguf, folder or safetensors, whatever OUT ends in"},

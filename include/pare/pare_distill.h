@@ -47,6 +47,7 @@ typedef struct pare_distill_opts {
     uint64_t teacher_bytes; /* of memory for these, a file beside the output has the rest; 0: 512 MiB */
     bool force;
     uint64_t max_shard_bytes;
+    const char *device; /* where models run and gradients are computed: "cpu" (NULL) or "cuda" */
 } pare_distill_opts;
 
 #define PARE_DISTILL_TERMS 4

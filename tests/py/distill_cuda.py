@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pare distill --device cuda` on the emulated GPU: the CPU's curve of the loss, the same bytes in every run and after an
+interruption, every node of the pass on the device.
+
+usage: distill_cuda.py PARE PLUGIN MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
+import json, os, shutil, signal, subprocess, sys, time
+from checks import check, finish
+
+pare, plugin, models, text, out = sys.argv[1:6]
+teacher = f"{models}/stories260k"
+shutil.rmtree(out, ignore_errors=True)
+os.makedirs(out)
+train = f"{out}/train.txt"
+open(train, "wb").write(open(text, "rb").read()[:6000])
+env = {**os.environ, "PARE_PLUGIN_CUDA": plugin}
+
+
+def common(o):
+    return ["--teacher", teacher, "--keep-layers", "0-1", "--data", train, "--ctx", 16, "--batch", 2, "--micro", 1,
+            "--lr", "2e-3", "--eval-windows", 1, "-o", o, "--json", o + ".json"]
+
+
+def distill(o, *a):
+    return subprocess.run(list(map(str, [pare, "distill", *common(o), *a])), capture_output=True, text=True, env=env)
+
+
+def must(o, *a):
+    r = distill(o, *a)
+    if r.returncode: sys.exit(f"distill {a}: exit {r.returncode}: {r.stderr}")
+    if "run on the CPU" in r.stderr: sys.exit(f"distill {a}: {r.stderr}")
+    return json.load(open(o + ".json")), open(o, "rb").read()
+
+
+steps = ["--steps", 5]
+here, _ = must(f"{out}/cpu.gguf", *steps)
+there, first = must(f"{out}/gpu.gguf", *steps, "--device", "cuda")
+off = max(abs(a["loss"] - b["loss"]) for a, b in zip(here["curve"], there["curve"]))
+check("the curve of the loss is the CPU's within 1e-4", off < 1e-4 and len(there["curve"]) == 5, f"{off:.2e}")
+check("it falls", there["curve"][-1]["loss"] < there["curve"][0]["loss"])
+off = abs(here["held_out"]["after"]["kl"] - there["held_out"]["after"]["kl"])
+check("what was held out, after training", off < 1e-3, f"{off:.2e}")
+check("the report names the device", there["options"]["device"] == "cuda" and here["options"]["device"] == "cpu")
+_, again = must(f"{out}/again.gguf", *steps, "--device", "cuda", "--threads", 1)
+check("the same bytes at another number of threads", first == again)
+
+# ---- the other losses, and activation checkpointing ----
+for name, extra in (("ce", ["--loss", "ce"]), ("js", ["--divergence", "js", "--loss", "kl=1,hidden=1,ce=0.5"]),
+                    ("recompute", ["--recompute"])):
+    a, _ = must(f"{out}/{name}-cpu.gguf", "--steps", 2, *extra)
+    b, _ = must(f"{out}/{name}-gpu.gguf", "--steps", 2, *extra, "--device", "cuda")
+    off = max(abs(x["loss"] - y["loss"]) for x, y in zip(a["curve"], b["curve"]))
+    check(f"{name}: the CPU's loss", off < 1e-4, f"{off:.2e}")
+
+# ---- interrupted and gone on ----
+line = [pare, "distill", *common(f"{out}/part.gguf"), *steps, "--device", "cuda", "--save-every", 1]
+p = subprocess.Popen(list(map(str, line)), stderr=subprocess.DEVNULL, env=env)
+while p.poll() is None and not os.path.exists(f"{out}/part.gguf.pare-train"): time.sleep(0.002)
+p.send_signal(signal.SIGINT)
+p.wait()
+other = distill(f"{out}/part.gguf", *steps)
+check("a checkpoint of the GPU's run is another run to the CPU", other.returncode == 2 and "another run" in other.stderr,
+      other.stderr.strip()[-90:])
+_, whole = must(f"{out}/part.gguf", *steps, "--device", "cuda")
+check("interrupted and gone on: the same bytes", p.returncode == 130 and whole == first)
+other = distill(f"{out}/no.gguf", *steps, "--device", "tpu")
+check("a device that is none is refused", other.returncode == 2 and "tpu" in other.stderr, other.stderr.strip()[-90:])
+finish()
