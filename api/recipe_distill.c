@@ -34,6 +34,8 @@ static const pare_recipe_key keys[] = {
     KEY("save_every", 'i', save_every, "steps between checkpoints (every five minutes)"),
     KEY("recompute", 'b', recompute, "less memory, a third more time"),
     KEY("teacher_top", 'i', teacher_top, "keep the teacher's so many largest, for epochs that repeat"),
+    KEY("relation_heads", 'i', relation_heads, "of the loss relation"),
+    KEY("device", 's', device, "cpu or cuda"),
     KEY("keep_layers", 's', keep_layers, "first step only: the student is these layers of the model (\"0-3,8\")"),
     KEY("layers", 'i', layers, "first step only: so many, those of the largest influence"),
     KEY("to", 's', to, "what trained weights are stored as"),
