@@ -8,37 +8,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from distill_order import order
 
 pare, tok_dump, models, text, out = sys.argv[1:6]
 teacher = f"{models}/stories260k"
 shutil.rmtree(out, ignore_errors=True)
 os.makedirs(out)
-STEPS, CTX, BATCH, HELD, LR, MASK64 = 30, 128, 4, 8, 2e-3, (1 << 64) - 1
+STEPS, CTX, BATCH, HELD, LR = 30, 128, 4, 8, 2e-3
 TERMS = {"kl": 1.0, "ce": 0.5}
 
 
 def must(*a):
     r = subprocess.run([pare, *map(str, a)], capture_output=True, text=True)
     if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: {r.stderr}")
-
-
-def mix(z):
-    z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & MASK64
-    z = ((z ^ z >> 27) * 0x94D049BB133111EB) & MASK64
-    return z ^ z >> 31
-
-
-def order(seed, n, at):  # distill/order.h
-    x, half = at % n, 1
-    key = mix((mix(seed) + at // n + 1) & MASK64)
-    while half < 32 and 1 << 2 * half < n: half += 1
-    mask = (1 << half) - 1
-    while True:
-        left, right = x >> half, x & mask
-        for r in range(6):
-            left, right = right, left ^ (mix((key + 0x9E3779B97F4A7C15 * (r + 1) + right) & MASK64) & mask)
-        x = left << half | right
-        if x < n: return x
 
 
 body = open(text, "rb").read()
