@@ -48,7 +48,8 @@ static pare_status begin_spill(reader *r, pare_diag *d) {
         close(fd);
         return no_memory(r, d);
     }
-    if (fwrite(r->out->own, sizeof *r->out->own, r->out->n, r->spill) != r->out->n) return no_space(r, d);
+    size_t n = r->out->n;
+    if (n && fwrite(r->out->own, sizeof *r->out->own, n, r->spill) != n) return no_space(r, d);
     pare_free(r->out->own);
     r->out->own = NULL;
     return PARE_OK;
@@ -71,7 +72,7 @@ static pare_status keep(reader *r, pare_diag *d) {
     if (s == PARE_OK && r->spill && fwrite(to, sizeof *to, n, r->spill) != n) s = no_space(r, d);
     if (s == PARE_OK && !r->spill) {
         s = pare_grow((void **)&out->own, &out->cap, out->n + n, sizeof *to) == PARE_OK ? PARE_OK : no_memory(r, d);
-        if (s == PARE_OK) memcpy(out->own + out->n, to, n * sizeof *to);
+        if (s == PARE_OK && n) memcpy(out->own + out->n, to, n * sizeof *to);
     }
     if (s == PARE_OK) out->sum = pare_checksum(out->sum, to, n * sizeof *to), out->n += n;
     pare_free(to);
