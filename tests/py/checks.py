@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A line per check, and an exit status that counts them: what the test scripts here share."""
-import sys
+import os, signal, subprocess, sys, time
 
 failures = 0
 
@@ -9,6 +9,15 @@ def check(what, ok, more=""):
     global failures
     failures += not ok
     print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
+
+
+def interrupt(command, output, env=None):
+    """Ctrl-C to a training run once its first checkpoint is there: did it end as interrupted, without an output?"""
+    p = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, env=env)
+    while p.poll() is None and not os.path.exists(f"{output}.pare-train"):
+        time.sleep(0.002)
+    p.send_signal(signal.SIGINT)
+    return p.wait() == 130 and not os.path.exists(output)
 
 
 def finish():

@@ -3,12 +3,12 @@
 every thread count, with activation checkpointing, and after an interruption; zeros and codes that stay; refusals.
 
 usage: distill.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, math, os, shutil, signal, subprocess, sys, time
+import json, os, shutil, subprocess, sys
 import xml.dom.minidom
 import gguf
 import numpy as np
 from safetensors.numpy import load_file
-from checks import check, finish
+from checks import check, finish, interrupt
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k"
@@ -62,13 +62,7 @@ for name, more in (("one", ["--threads", 1]), ("two", ["--threads", 2]), ("again
     must(*distill(f"{out}/{name}.gguf", *short, *more))
 check("threads", same(f"{out}/one.gguf", f"{out}/two.gguf"))
 check("activation checkpointing", same(f"{out}/one.gguf", f"{out}/again.gguf"))
-p = subprocess.Popen([pare, *map(str, distill(f"{out}/cut.gguf", *short, "--threads", 1, "--save-every", 1)), "--quiet"],
-                     stderr=subprocess.PIPE, text=True)
-while p.poll() is None and not os.path.exists(f"{out}/cut.gguf.pare-train"):
-    time.sleep(0.002)
-p.send_signal(signal.SIGINT)
-p.wait()
-interrupted = p.returncode == 130 and not os.path.exists(f"{out}/cut.gguf")
+interrupted = interrupt([pare, *distill(f"{out}/cut.gguf", *short, "--threads", 1, "--save-every", 1), "--quiet"], f"{out}/cut.gguf")
 other = run(*distill(f"{out}/cut.gguf", *short, "--seed", 2))
 check("a checkpoint of another run is refused", other.returncode == 2 and "another run" in other.stderr, other.stderr.strip()[-90:])
 must(*distill(f"{out}/cut.gguf", *short, "--threads", 2))

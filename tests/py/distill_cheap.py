@@ -3,10 +3,10 @@
 adapters of low rank.
 
 usage: distill_cheap.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, shutil, subprocess, sys
 import gguf
 import numpy as np
-from checks import check, finish
+from checks import check, finish, interrupt
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k"
@@ -44,12 +44,7 @@ def taught(name, *a):
 def interrupted(name, *a):
     """A run that is cut off after its first checkpoint, and goes on."""
     o = f"{out}/{name}.gguf"
-    p = subprocess.Popen([pare, *map(str, distill(o, *a, "--threads", 1, "--save-every", 1)), "--quiet"],
-                         stderr=subprocess.DEVNULL)
-    while p.poll() is None and not os.path.exists(f"{o}.pare-train"):
-        time.sleep(0.002)
-    p.send_signal(signal.SIGINT)
-    stopped = p.wait() == 130 and not os.path.exists(o)
+    stopped = interrupt([pare, *distill(o, *a, "--threads", 1, "--save-every", 1), "--quiet"], o)
     must(*distill(o, *a, "--threads", 2))
     return stopped
 

@@ -3,8 +3,8 @@
 interruption, every node of the pass on the device.
 
 usage: distill_cuda.py PARE PLUGIN MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, signal, subprocess, sys, time
-from checks import check, finish
+import json, os, shutil, subprocess, sys
+from checks import check, finish, interrupt
 
 pare, plugin, models, text, out = sys.argv[1:6]
 teacher = f"{models}/stories260k"
@@ -53,15 +53,12 @@ for name, extra in (("ce", ["--loss", "ce"]), ("js", ["--divergence", "js", "--l
 
 # ---- interrupted and gone on ----
 line = [pare, "distill", *common(f"{out}/part.gguf"), *steps, "--device", "cuda", "--save-every", 1]
-p = subprocess.Popen(list(map(str, line)), stderr=subprocess.DEVNULL, env=env)
-while p.poll() is None and not os.path.exists(f"{out}/part.gguf.pare-train"): time.sleep(0.002)
-p.send_signal(signal.SIGINT)
-p.wait()
+stopped = interrupt(line, f"{out}/part.gguf", env)
 other = distill(f"{out}/part.gguf", *steps)
 check("a checkpoint of the GPU's run is another run to the CPU", other.returncode == 2 and "another run" in other.stderr,
       other.stderr.strip()[-90:])
 _, whole = must(f"{out}/part.gguf", *steps, "--device", "cuda")
-check("interrupted and gone on: the same bytes", p.returncode == 130 and whole == first)
+check("interrupted and gone on: the same bytes", stopped and whole == first)
 other = distill(f"{out}/no.gguf", *steps, "--device", "tpu")
 check("a device that is none is refused", other.returncode == 2 and "tpu" in other.stderr, other.stderr.strip()[-90:])
 finish()

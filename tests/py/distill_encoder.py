@@ -3,9 +3,9 @@
 bytes at every thread count and after an interruption, projections that are not written, refusals.
 
 usage: distill_encoder.py PARE OUTDIR"""
-import json, os, random, shutil, signal, subprocess, sys, time
+import json, os, random, shutil, subprocess, sys
 from safetensors.numpy import load_file
-from checks import check, finish
+from checks import check, finish, interrupt
 from tiny_encoder import tiny_encoder
 
 pare, out = sys.argv[1:3]
@@ -77,13 +77,7 @@ for name, more in (("one", ["--threads", 1]), ("two", ["--threads", 2]), ("again
     must(*distill(f"{out}/{name}.gguf", *short, *more))
 check("threads", same(f"{out}/one.gguf", f"{out}/two.gguf"))
 check("activation checkpointing", same(f"{out}/one.gguf", f"{out}/again.gguf"))
-p = subprocess.Popen([pare, *map(str, distill(f"{out}/cut.gguf", *short, "--threads", 1, "--save-every", 1)), "--quiet"],
-                     stderr=subprocess.PIPE, text=True)
-while p.poll() is None and not os.path.exists(f"{out}/cut.gguf.pare-train"):
-    time.sleep(0.002)
-p.send_signal(signal.SIGINT)
-p.wait()
-interrupted = p.returncode == 130 and not os.path.exists(f"{out}/cut.gguf")
+interrupted = interrupt([pare, *distill(f"{out}/cut.gguf", *short, "--threads", 1, "--save-every", 1), "--quiet"], f"{out}/cut.gguf")
 must(*distill(f"{out}/cut.gguf", *short, "--threads", 2))
 check("interrupted and gone on", interrupted and same(f"{out}/one.gguf", f"{out}/cut.gguf"))
 

@@ -4,9 +4,9 @@ steps with codes kept; what was trained is what is in the file, which a peer's r
 every thread count and after an interruption; zeros that stay; refusals.
 
 usage: qat.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, shutil, subprocess, sys
 import gguf
-from checks import check, finish
+from checks import check, finish, interrupt
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k/stories260k-f32.gguf"
@@ -83,13 +83,7 @@ short = ["--to", "q4_0", "--steps", 8, "--ema", "0.8"]
 must(*qat("one.gguf", *short, "--threads", 1))
 must(*qat("two.gguf", *short, "--threads", 2))
 check("threads", same("one.gguf", "two.gguf"))
-p = subprocess.Popen([pare, *map(str, qat("cut.gguf", *short, "--threads", 1, "--save-every", 1)), "--quiet"],
-                     stderr=subprocess.PIPE, text=True)
-while p.poll() is None and not os.path.exists(f"{out}/cut.gguf.pare-train"):
-    time.sleep(0.002)
-p.send_signal(signal.SIGINT)
-p.wait()
-stopped = p.returncode == 130 and not os.path.exists(f"{out}/cut.gguf")
+stopped = interrupt([pare, *qat("cut.gguf", *short, "--threads", 1, "--save-every", 1), "--quiet"], f"{out}/cut.gguf")
 must(*qat("cut.gguf", *short, "--threads", 2))
 check("interrupted and gone on", stopped and same("one.gguf", "cut.gguf"))
 
