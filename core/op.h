@@ -132,6 +132,8 @@ typedef struct pare_op_call {
     void *workspace;                       /* at least workspace_bytes(call), 64-byte aligned */
     size_t workspace_bytes;
     pare_act_round act;
+    bool bf16; /* MatMul and Gemm of two f32 operands: both are rounded to bf16 (nearest, ties to even), sums are f32;
+                  operands stored otherwise are taken as they are */
 } pare_op_call;
 
 /* A device that runs operators. All functions of one opened device are called from one thread at a time; work is queued
@@ -169,7 +171,7 @@ struct pare_backend {
     pare_status (*replay)(void *dev, void *recording);
     void (*recording_free)(void *dev, void *recording);
 };
-#define PARE_BACKEND_ABI 2u
+#define PARE_BACKEND_ABI 3u
 
 /* Backends linked in (core/backends.def), else a plug-in libpare-NAME.so (core/plugin.h). fails: PARE_ERR_UNSUPPORTED
  * for an unknown name; PARE_ERR_DEVICE with one sentence when a known one cannot be had here. */

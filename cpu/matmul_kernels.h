@@ -28,6 +28,9 @@ typedef void pare_panel_f32_fn(const float *rows, int64_t ld, int64_t kc, int n,
 typedef void pare_gemm_f32_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col, const float *panel, float *c,
                               int64_t ldc, int m, int n, bool accumulate);
 
+/* op: out[i] = x[i] rounded to bf16 (nearest, ties to even; NaN stays NaN), as f32; out may be x.  equal: exactly */
+typedef void pare_round_bf16_fn(const float *x, size_t n, float *out);
+
 /* op: x[k] = out[k] + out[ld + k] + ..., `terms` bf16 numbers from large to small, each the upper 16 bits of what is
  * left (three make an f32 exactly); columns n up to the next multiple of 32 become 0. ld in elements. */
 typedef void pare_terms_fn(const float *x, int64_t n, int terms, uint16_t *out, size_t ld);
@@ -66,6 +69,7 @@ typedef struct pare_mm_table {
     pare_dot_bf16_fn *dot_bf16;
     pare_panel_f32_fn *panel_f32;
     pare_gemm_f32_fn *gemm_f32;
+    pare_round_bf16_fn *round_bf16;
     pare_expand_fn *expand;
     pare_decode_slab_fn *decode_slab;
     pare_panel_i8_fn *panel_i8;
@@ -76,6 +80,11 @@ typedef struct pare_mm_table {
     pare_row_fn *row_q4_0, *row_q8_0, *row_q4_k, *row_q6_k, *row_int4, *row_int8,
         *row_sparse; /* NULL: expand and dot_i8 */
 } pare_mm_table;
+/* Rows k0 .. k0+kc of op(B), columns j0 .. j0+n, as a panel (cpu/sgemm.c); trans_b: B is stored [n, k]. */
+void pare_mm_panel(const pare_mm_table *t, bool trans_b, const float *b, int64_t ldb, int64_t k0, int64_t kc,
+                   int64_t j0, int n, float *panel);
+void pare_mm_panel_times(float alpha, int64_t kc, int n, float *panel);
+
 /* The best kernels pare_cpu_mask() allows; refilled when the mask changes. */
 const pare_mm_table *pare_mm_kernels(void);
 

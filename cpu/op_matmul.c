@@ -7,6 +7,12 @@
 
 #include <string.h>
 
+/* f32 operands: as they are, or rounded to bf16. */
+typedef void pare_sgemm_fn(bool, bool, int64_t, int64_t, int64_t, float, const float *, int64_t, const float *, int64_t,
+                           float, float *, int64_t);
+static bool in_bf16(const pare_op_call *c) { return c->bf16 && c->in[1]->type == &pare_qtype_f32; }
+static pare_sgemm_fn *gemm_of(const pare_op_call *c) { return in_bf16(c) ? pare_sgemm_bf16 : pare_sgemm; }
+
 /* A batch of matrix products: dimensions before the last two, broadcast; strides in matrices. */
 typedef struct batch {
     int n;
@@ -14,6 +20,7 @@ typedef struct batch {
     const float *a, *b;
     float *y;
     int64_t rows, cols, depth;
+    pare_sgemm_fn *gemm;
 } batch;
 
 static void batch_item(void *ctx, size_t i) {
@@ -24,9 +31,8 @@ static void batch_item(void *ctx, size_t i) {
         rest /= (size_t)j->dim[k];
         at_a += x * (size_t)j->sa[k], at_b += x * (size_t)j->sb[k];
     }
-    pare_sgemm(false, false, j->rows, j->cols, j->depth, 1.0f, j->a + at_a * (size_t)(j->rows * j->depth), j->depth,
-               j->b + at_b * (size_t)(j->depth * j->cols), j->cols, 0.0f, j->y + i * (size_t)(j->rows * j->cols),
-               j->cols);
+    j->gemm(false, false, j->rows, j->cols, j->depth, 1.0f, j->a + at_a * (size_t)(j->rows * j->depth), j->depth,
+            j->b + at_b * (size_t)(j->depth * j->cols), j->cols, 0.0f, j->y + i * (size_t)(j->rows * j->cols), j->cols);
 }
 
 /* Shapes as matrices: a 1-D left operand is a row, a 1-D right one a column, and that dimension is dropped from y.
@@ -74,7 +80,10 @@ pare_status pare_cpu_matmul_run(const pare_op_call *c, pare_diag *d) {
         if (pare_tensor_cols(a) != b->shape[1] || pare_tensor_elems(y) != m * b->shape[0])
             return pare_cpu_fail(c, d, "rows of %lld meet a weight of %lld columns", (long long)pare_tensor_cols(a),
                                  (long long)b->shape[1]);
-        pare_matmul_stored(b, a->data, y->data, m, c->act, c->workspace);
+        if (in_bf16(c))
+            pare_sgemm_bf16(false, true, m, b->shape[0], b->shape[1], 1.0f, a->data, b->shape[1], b->data, b->shape[1],
+                            0.0f, y->data, b->shape[0]);
+        else pare_matmul_stored(b, a->data, y->data, m, c->act, c->workspace);
         return PARE_OK;
     }
     batch j;
@@ -85,7 +94,7 @@ pare_status pare_cpu_matmul_run(const pare_op_call *c, pare_diag *d) {
         memset(y->data, 0, pare_tensor_bytes(y));
         return PARE_OK;
     }
-    j.a = a->data, j.b = pare_cpu_f32(b, &scratch), j.y = y->data;
+    j.a = a->data, j.b = pare_cpu_f32(b, &scratch), j.y = y->data, j.gemm = gemm_of(c);
     pare_cpu_for((size_t)j.count, (size_t)(j.rows * j.cols * j.depth), batch_item, &j);
     return PARE_OK;
 }
@@ -102,7 +111,7 @@ bool pare_cpu_gemm_supports(const pare_op_call *c) {
 
 /* An f32 weight goes the stored way as well: the same kernels, and the same bytes as MatMul. */
 static bool gemm_stored(const pare_op_call *c) {
-    return is_stored(c->in[1], gemm_attr(c)->trans_b) && !gemm_attr(c)->trans_a;
+    return is_stored(c->in[1], gemm_attr(c)->trans_b) && !gemm_attr(c)->trans_a && !in_bf16(c);
 }
 
 /* The bias as f32, and (beta != 1) its scaled copy. */
@@ -147,7 +156,7 @@ pare_status pare_cpu_gemm_run(const pare_op_call *c, pare_diag *d) {
         pare_matmul_stored(b, a->data, y->data, m, c->act, scratch);
         if (attr->alpha != 1.0f) pare_cpu_binary_f32(PARE_OP_Mul, y, y->data, &alpha, &attr->alpha, y);
     } else {
-        pare_sgemm(attr->trans_a, b_t, m, n, k, attr->alpha, a->data, attr->trans_a ? m : k, pare_cpu_f32(b, &scratch),
+        gemm_of(c)(attr->trans_a, b_t, m, n, k, attr->alpha, a->data, attr->trans_a ? m : k, pare_cpu_f32(b, &scratch),
                    b_t ? k : n, 0.0f, y->data, n);
     }
     return bias && attr->beta != 0 ? add_bias(c, bias_data, scaled, d) : PARE_OK;

@@ -59,6 +59,10 @@ void pare_gemm_f32_ref(int64_t kc, const float *a, int64_t a_row, int64_t a_col,
     }
 }
 
+void pare_round_bf16_ref(const float *x, size_t n, float *out) {
+    for (size_t i = 0; i < n; i++) out[i] = pare_bf16_to_f32(pare_f32_to_bf16(x[i]));
+}
+
 typedef struct sgemm_job {
     const pare_mm_table *t;
     bool trans_b;
@@ -68,17 +72,20 @@ typedef struct sgemm_job {
     float *c;
 } sgemm_job;
 
-/* Rows k0 .. k0+kc of op(B), columns j0 .. j0+n, times alpha, as a panel. */
-static void pack(const sgemm_job *g, int64_t k0, int64_t kc, int64_t j0, int n, float *panel) {
-    if (g->trans_b) g->t->panel_f32(g->b + j0 * g->ldb + k0, g->ldb, kc, n, panel);
+void pare_mm_panel(const pare_mm_table *t, bool trans_b, const float *b, int64_t ldb, int64_t k0, int64_t kc,
+                   int64_t j0, int n, float *panel) {
+    if (trans_b) t->panel_f32(b + j0 * ldb + k0, ldb, kc, n, panel);
     else
         for (int64_t k = 0; k < kc; k++) {
-            memcpy(panel + k * PARE_F32_COLS, g->b + (k0 + k) * g->ldb + j0, (size_t)n * sizeof(float));
+            memcpy(panel + k * PARE_F32_COLS, b + (k0 + k) * ldb + j0, (size_t)n * sizeof(float));
             memset(panel + k * PARE_F32_COLS + n, 0, (size_t)((n + 15) / 16 * 16 - n) * sizeof(float));
         }
-    if (g->alpha != 1.0f)
+}
+
+void pare_mm_panel_times(float alpha, int64_t kc, int n, float *panel) {
+    if (alpha != 1.0f)
         for (int64_t i = 0; i < kc * PARE_F32_COLS; i++)
-            if (i % PARE_F32_COLS < n) panel[i] *= g->alpha;
+            if (i % PARE_F32_COLS < n) panel[i] *= alpha;
 }
 
 static void sgemm_item(void *ctx, size_t item) {
@@ -93,7 +100,8 @@ static void sgemm_item(void *ctx, size_t item) {
             for (int j = 0; j < n; j++) g->c[i * g->ldc + j0 + j] *= g->beta;
     for (int64_t k0 = 0; k0 < g->k || k0 == 0; k0 += PARE_MM_SLAB, add = true) {
         int64_t kc = g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB;
-        pack(g, k0, kc, j0, n, panel);
+        pare_mm_panel(g->t, g->trans_b, g->b, g->ldb, k0, kc, j0, n, panel);
+        pare_mm_panel_times(g->alpha, kc, n, panel);
         for (int64_t i = i0; i < i1; i += PARE_F32_ROWS)
             g->t->gemm_f32(kc, g->a + i * g->a_row + k0 * g->a_col, g->a_row, g->a_col, panel, g->c + i * g->ldc + j0,
                            g->ldc, (int)(i1 - i < PARE_F32_ROWS ? i1 - i : PARE_F32_ROWS), n, add);

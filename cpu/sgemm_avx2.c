@@ -84,3 +84,17 @@ void pare_gemm_f32_avx2(int64_t kc, const float *a, int64_t a_row, int64_t a_col
                 c[i * ldc + j + q] = accumulate ? c[i * ldc + j + q] + s[16 * i + q] : s[16 * i + q];
     }
 }
+
+void pare_round_bf16_avx2(const float *x, size_t n, float *out) {
+    const __m256i one = _mm256_set1_epi32(1), half = _mm256_set1_epi32(0x7FFF), quiet = _mm256_set1_epi32(0x400000);
+    const __m256 top = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xFFFF0000));
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256 f = _mm256_loadu_ps(x + i);
+        __m256i u = _mm256_castps_si256(f), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), one);
+        __m256 r = _mm256_castsi256_ps(_mm256_add_epi32(u, _mm256_add_epi32(odd, half)));
+        r = _mm256_blendv_ps(r, _mm256_castsi256_ps(_mm256_or_si256(u, quiet)), _mm256_cmp_ps(f, f, _CMP_UNORD_Q));
+        _mm256_storeu_ps(out + i, _mm256_and_ps(r, top));
+    }
+    for (; i < n; i++) out[i] = pare_bf16_to_f32(pare_f32_to_bf16(x[i]));
+}

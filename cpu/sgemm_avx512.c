@@ -112,3 +112,16 @@ void pare_gemm_f32_avx512(int64_t kc, const float *a, int64_t a_row, int64_t a_c
     int nv = (n + 15) / 16, tail = n - 16 * (nv - 1);
     tiles[m - 1][nv - 1](kc, a, a_row, a_col, panel, c, ldc, (__mmask16)((1u << tail) - 1), accumulate);
 }
+
+void pare_round_bf16_avx512(const float *x, size_t n, float *out) {
+    const __m512i one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7FFF), quiet = _mm512_set1_epi32(0x400000);
+    const __m512i top = _mm512_set1_epi32((int)0xFFFF0000);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xFFFF;
+        __m512 f = _mm512_maskz_loadu_ps(m, x + i);
+        __m512i u = _mm512_castps_si512(f), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+        __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, half));
+        r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q), u, quiet);
+        _mm512_mask_storeu_epi32(out + i, m, _mm512_and_si512(r, top));
+    }
+}

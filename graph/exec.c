@@ -36,7 +36,9 @@ pare_status pare_exec_open(pare_graph *g, const pare_exec_opts *opts, pare_exec 
     e->g = g;
     e->be = be;
     e->generation = 1;
-    if (opts) e->act = opts->act, e->hook = opts->hook, e->hook_ctx = opts->hook_ctx, e->leave = opts->leave_bytes;
+    if (opts)
+        e->act = opts->act, e->bf16 = opts->bf16, e->hook = opts->hook, e->hook_ctx = opts->hook_ctx,
+        e->leave = opts->leave_bytes;
     e->plans = pare_calloc(MAX_PLANS, sizeof *e->plans);
     e->bound = pare_calloc(g->n_values + 1, sizeof *e->bound);
     e->host = pare_calloc(g->n_values + 1, sizeof *e->host);
@@ -124,7 +126,7 @@ static void keep_plan(pare_exec *e, pare_memplan *p) {
 pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], pare_diag *d) {
     pare_memplan *p = find_plan(e, sym);
     if (!p) {
-        const pare_memplan_on on = {e->be, e->cpu, e->dev, e->cpu_dev, e->act};
+        const pare_memplan_on on = {e->be, e->cpu, e->dev, e->cpu_dev, e->act, e->bf16};
         PARE_TRY(pare_memplan_make(e->g, sym, &on, &p, d));
         e->plan = NULL; /* it may be the one that goes */
         keep_plan(e, p);
@@ -190,7 +192,7 @@ static pare_status to_host(pare_exec *e, pare_value v, pare_tensor *out, pare_di
 static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     const pare_graph_node_t *n = &e->g->nodes[i];
     pare_op_call call;
-    pare_memplan_call(e->g, e->plan, i, e->act, &call);
+    pare_memplan_call(e->g, e->plan, i, e->act, e->bf16, &call);
     for (int k = 0; k < n->n_in; k++) {
         pare_value v = n->in[k];
         if (v < 0) continue;

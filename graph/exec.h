@@ -30,6 +30,7 @@ typedef bool pare_node_hook(void *ctx, int node, const char *name, pare_op op, c
 typedef struct pare_exec_opts {
     const pare_backend *backend; /* NULL = cpu */
     pare_act_round act;
+    bool bf16; /* products of f32 operands in bf16 (core/op.h) */
     pare_node_hook *hook;
     void *hook_ctx;
     size_t leave_bytes; /* of device memory, for other models: weights and activations take that much less, unless one

@@ -25,6 +25,7 @@ struct pare_exec {
     void *dev;
     bool opened;
     pare_act_round act;
+    bool bf16;
     pare_node_hook *hook;
     void *hook_ctx;
     pare_memplan **plans, *plan; /* all, and the current one */

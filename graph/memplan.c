@@ -65,9 +65,9 @@ static pare_memplan *plan_new(const pare_graph *g, const int64_t *sym, bool fall
     return p;
 }
 
-void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_round act, pare_op_call *call) {
+void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_round act, bool bf16, pare_op_call *call) {
     const pare_graph_node_t *n = &g->nodes[i];
-    *call = (pare_op_call){.op = n->op, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .act = act};
+    *call = (pare_op_call){.op = n->op, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .act = act, .bf16 = bf16};
     for (int k = 0; k < n->n_in; k++) {
         if (n->in[k] < 0) continue;
         call->in[k] = &p->values[n->in[k]];
@@ -111,7 +111,7 @@ static pare_status infer(const pare_graph *g, pare_memplan *p, const pare_mempla
     for (size_t i = 0; i < g->n_nodes; i++) {
         pare_op_call call;
         pare_diag why = {0};
-        pare_memplan_call(g, p, (int)i, on->act, &call);
+        pare_memplan_call(g, p, (int)i, on->act, on->bf16, &call);
         pare_status s = pare_infer_shapes(&call, &why);
         if (s != PARE_OK) return pare_fail(d, s, NULL, g->nodes[i].name, "%s", why.text);
         if (call.op == PARE_OP_Shape) {

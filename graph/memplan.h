@@ -33,6 +33,7 @@ typedef struct pare_memplan_on {
     const pare_backend *be, *cpu;
     void *dev, *cpu_dev;
     pare_act_round act;
+    bool bf16;
 } pare_memplan_on;
 
 #define PARE_MEMPLAN_ALIGN 64
@@ -47,6 +48,6 @@ pare_status pare_memplan_make(const pare_graph *g, const int64_t sym[PARE_SYM_CO
 void pare_memplan_free(pare_memplan **p);
 /* The call of node i over the plan's tensors (their data as it is now; host memory of constants, for a device; no
  * workspace). */
-void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_round act, pare_op_call *call);
+void pare_memplan_call(const pare_graph *g, pare_memplan *p, int i, pare_act_round act, bool bf16, pare_op_call *call);
 
 #endif
