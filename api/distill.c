@@ -43,6 +43,8 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
     x->divergence = (pare_divergence)k;
     PARE_TRY(word_of(o->train, "--train", trains, 5, &k, d));
     x->train = (pare_train)k;
+    PARE_TRY(word_of(o->precision, "--precision", (const char *const[]){"f32", "bf16"}, 2, &k, d));
+    x->bf16 = k == 1;
     if ((o->rank || o->alpha) && x->train != PARE_TRAIN_ADAPTERS)
         return pare_fail(d, PARE_ERR_USAGE, NULL, o->rank ? "--rank" : "--alpha", "it goes with --train adapters");
     if (!o->rank && x->train == PARE_TRAIN_ADAPTERS) o->rank = 8;
@@ -115,12 +117,13 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         "\"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, \"decay\": %.17g, "
         "\"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
         "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s, "
-        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g, \"device\": \"%s\"}",
+        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g, \"device\": \"%s\", \"precision\": \"%s\"}",
         terms, ways[x->divergence], o->temperature, (long long)o->relation_heads, trains[x->train],
         o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay,
         o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx,
         (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed, o->recompute ? "true" : "false",
-        (long long)o->teacher_top, (long long)o->rank, o->alpha, o->device ? o->device : "cpu");
+        (long long)o->teacher_top, (long long)o->rank, o->alpha, o->device ? o->device : "cpu",
+        x->bf16 ? "bf16" : "f32");
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 

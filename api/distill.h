@@ -112,6 +112,7 @@ typedef struct pare_distill_run {
     float weight[PARE_TERMS];
     pare_divergence divergence;
     pare_train train;
+    bool bf16;        /* products of both models */
     const char *kept; /* path of the checkpoint */
     bool needs_teacher;
     pare_source *teacher_src;
@@ -203,7 +204,7 @@ pare_status pare_student_project(pare_distill_run *x, const char *name, pare_val
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);
 
 /* distill_device.c */
-/* The device that options name. */
+/* The device and the precision that options name. */
 pare_status pare_distill_device(const pare_distill_run *x, pare_exec_opts *out, pare_diag *d);
 /* After the masters have changed: the device's copies of them. */
 pare_status pare_distill_upload(pare_distill_run *x, pare_diag *d);

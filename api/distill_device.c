@@ -10,7 +10,7 @@
 #include "graph/graph_impl.h"
 
 pare_status pare_distill_device(const pare_distill_run *x, pare_exec_opts *out, pare_diag *d) {
-    *out = (pare_exec_opts){0};
+    *out = (pare_exec_opts){.bf16 = x->bf16};
     return x->o.device ? pare_backend_find(x->o.device, &out->backend, d) : PARE_OK;
 }
 

@@ -98,6 +98,9 @@ int pare_cmd_distill(int argc, char **argv) {
          "windows at the text's end to measure on (8); encoders: sentences (64)"},
         {"--seed", 0, 'i', &seed, "N", "order of the windows (1)"},
         {"--recompute", 0, 'f', &o.recompute, NULL, "keep less of the forward pass: less memory, a third more time"},
+        {"--precision", 0, 's', &o.precision, "P",
+         "of both models' products of matrices, forward and backward: f32, or bf16 with sums in f32; weights and all "
+         "else stay f32 (f32)"},
         {"--device", 0, 's', &o.device, "D", "where models run and gradients are computed: cpu, cuda (cpu)"},
         {"--save-every", 0, 'i', &o.save_every, "N", "steps between checkpoints (every five minutes)"},
         {"--to", 0, 's', &o.to, "TARGET", "what trained weights are stored as: a float type, a mix or a grid"},

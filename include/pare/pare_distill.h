@@ -40,6 +40,8 @@ typedef struct pare_distill_opts {
     double min_rate, decay, clip, beta1, beta2, momentum, ema; /* negative: 0.1, 0.01, 1, 0.9, 0.95, 0.9, none */
     int64_t warmup;                                            /* steps; negative: a twentieth of all */
     uint64_t seed;
+    const char *precision;  /* of both models' products of matrices: "f32", or "bf16": operands rounded to bf16, sums in
+                             * f32; weights, the optimizer and everything else stay f32 (f32) */
     bool recompute;         /* activation checkpointing: less memory, a third more time */
     int64_t save_every;     /* steps between checkpoints; 0: every five minutes */
     int64_t teacher_top;    /* only the teacher's so many largest log-probabilities of a position, and the mass of the
