@@ -170,6 +170,10 @@ $(B)/tests/tools/device_parity: $(PARITY) $(DEV_OBJ)
 	@echo "  ld    $@"
 	$(Q)$(CC) $(OPT) -fopenmp $^ -o $@ -lm -ldl
 
+$(B)/tests/tools/device_update: $(B)/tests/tools/device_update.o $(B)/distill/optim.o $(DEV_OBJ)
+	@echo "  ld    $@"
+	$(Q)$(CC) $(OPT) -fopenmp $^ -o $@ -lm -ldl
+
 # A plug-in that tests load in the place of a GPU's; its copy of the library stays inside.
 $(B)/tests/tools/%.so: tests/tools/%.c $(LIBA)
 	@mkdir -p $(@D)

@@ -206,12 +206,13 @@ static pare_status train(pare_distill_run *x, uint64_t key, const char *path, pa
         pare_meter_step(&meter, item, (uint64_t)(t->done - first));
         bool due = x->o.save_every ? t->done % x->o.save_every == 0 : now - saved > SAVE_SECONDS;
         if (!due || pare_team_rank() > 0) continue;
-        s = pare_trainer_save(t, key, path, d);
+        s = pare_resident_fetch(x, d);
+        if (s == PARE_OK) s = pare_trainer_save(t, key, path, d);
         saved = now;
     }
     if (s == PARE_ERR_INTERRUPTED && t->done > first && pare_team_rank() == 0) {
         pare_diag why = {0};
-        if (pare_trainer_save(t, key, path, &why) == PARE_OK)
+        if (pare_resident_fetch(x, &why) == PARE_OK && pare_trainer_save(t, key, path, &why) == PARE_OK)
             pare_log(PARE_LOG_INFO, "interrupted after step %lld; the same command goes on from %s", (long long)t->done,
                      path);
         else pare_log(PARE_LOG_WARN, "%s: %s", path, why.text);
@@ -267,7 +268,10 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
     r->resumed_from = x->trainer.done;
     if (found) PARE_TRY(pare_distill_refresh(x, d));
     if (found) pare_log(PARE_LOG_INFO, "going on after step %lld (%s)", (long long)x->trainer.done, path);
+    PARE_TRY(pare_resident_open(x, d));
     PARE_TRY(train(x, key, path, d));
+    PARE_TRY(pare_resident_fetch(x, d));
+    pare_resident_close(x);
     double asked = (double)r->teacher_windows, by_all = 0;
     PARE_TRY(pare_team_agree(PARE_OK, d));
     pare_team_sum_f64(&asked, 1, pare_team_size(), &by_all);
@@ -290,6 +294,7 @@ static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *p
 }
 
 static void close_all(pare_distill_run *x) {
+    pare_resident_close(x);
     pare_trainer_close(&x->trainer);
     pare_teacher_top_close(&x->top);
     pare_student_close(&x->student);

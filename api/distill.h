@@ -17,6 +17,7 @@
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
  *   distill_device.c  where the passes run
+ *   distill_resident.c  parameters and optimizer on a device
  *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
  *   distill_team.c    what several processes exchange
  *   distill_report.c  JSON and the curve as SVG */
@@ -101,6 +102,7 @@ typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the 
 } pare_windows;
 
 typedef struct pare_teacher_top pare_teacher_top;
+typedef struct pare_resident pare_resident;
 
 typedef struct pare_tap {
     pare_value from, to; /* of the teacher's graph; the input of the student's that is bound to it */
@@ -136,6 +138,7 @@ typedef struct pare_distill_run {
     float **unit;   /* per parameter: what its rates are relative to, or NULL */
     bool *second;   /* per parameter: the other one of its tensor: latents behind scales, an adapter's b behind its a */
     pare_trainer trainer;
+    pare_resident *resident; /* NULL: the host's memory has parameters and optimizer */
     /* a pass */
     int64_t *ids, *labels_at; /* [micro][ctx] */
     float scale_at;
@@ -210,6 +213,16 @@ pare_status pare_distill_device(const pare_distill_run *x, pare_exec_opts *out, 
 pare_status pare_distill_upload(pare_distill_run *x, pare_diag *d);
 /* Says what of a pass the device leaves to the CPU. */
 void pare_distill_tell_device(pare_distill_run *x);
+
+/* distill_resident.c */
+/* x->resident, where the run can have it; after the trainer has its state. owns: pare_resident_close */
+pare_status pare_resident_open(pare_distill_run *x, pare_diag *d);
+void pare_resident_close(pare_distill_run *x);
+/* The trainer's arrays as the device has them, if it has them. */
+pare_status pare_resident_fetch(pare_distill_run *x, pare_diag *d);
+/* As pare_trainer_add and pare_trainer_step, with the gradients of the pass that was just run. */
+pare_status pare_resident_add(pare_distill_run *x, bool first, pare_diag *d);
+pare_status pare_resident_step(pare_distill_run *x, double loss, const double *terms, int n_terms, pare_diag *d);
 
 /* distill_cache.c */
 /* x->top, where it is asked for; after the windows are there. */

@@ -162,6 +162,8 @@ pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d) {
     PARE_TRY(gradients(x, d));
     PARE_TRY(pare_distill_device(x, &on, d));
     PARE_TRY(pare_lm_run_start(s->w, 0, &on, &s->run, d));
+    for (size_t i = 0; i < x->n_taps && !x->top; i++) pare_exec_input_there(s->run.e, x->tap[i].to);
+    if (x->teacher_logits >= 0 && !x->top) pare_exec_input_there(s->run.e, x->teacher_logits);
     PARE_TRY(pare_lm_run_shape(&s->run, s->w, x->o.micro, x->o.ctx, NULL, 0, d));
     pare_distill_tell_device(x);
     x->r->memory_bytes = pare_exec_memory_bytes(s->run.e);

@@ -31,13 +31,14 @@ static char *render_json(const pare_distill_text *t) {
     }
     json_error_t e;
     json_t *options = json_loads(t->options ? t->options : "{}", 0, &e);
-    all = json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:s}", "schema",
+    all = json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:s, s:b}", "schema",
                     "pare-distill-1", "options", options ? options : json_object(), "data", r->note, "steps",
                     (json_int_t)r->steps, "tokens_per_step", (json_int_t)r->tokens_per_step, "train_windows",
                     (json_int_t)r->train_windows, "eval_windows", (json_int_t)r->eval_windows, "parameters",
                     (json_int_t)r->parameters, "trained", (json_int_t)r->trained, "teacher_windows",
                     (json_int_t)r->teacher_windows, "held_out", "before", held(&r->before, r->encoder), "after",
-                    held(&r->after, r->encoder), "terms", terms, "curve", steps, "ran", r->ran ? r->ran : "");
+                    held(&r->after, r->encoder), "terms", terms, "curve", steps, "ran", r->ran ? r->ran : "",
+                    "resident", (int)r->resident);
     char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(all);
     if (!text) return NULL;

@@ -16,6 +16,13 @@ static void bind(pare_distill_run *x, int *n, pare_value v, const void *data) {
     if (v >= 0) x->bind[(*n)++] = (pare_binding){v, (void *)(uintptr_t)data};
 }
 
+/* What the teacher has just computed, where it lies. */
+static void bind_teacher(pare_distill_run *x, int *n, pare_value v, pare_value from) {
+    pare_exec *t = x->teacher.e;
+    if (x->top) bind(x, n, v, pare_exec_value(t, from)->data); /* else they come from the host */
+    else bind(x, n, v, pare_exec_value_at(t, from));
+}
+
 /* The teacher over the windows in x->ids, and what the student's graph is given of it. window: their numbers, NULL
  * where the whole teacher is wanted. */
 static pare_status inputs(pare_distill_run *x, const int64_t *window, int *n_bindings, pare_diag *d) {
@@ -37,9 +44,8 @@ static pare_status inputs(pare_distill_run *x, const int64_t *window, int *n_bin
     if (x->top) PARE_TRY(pare_lm_run_shape(t, x->teacher_w, x->o.micro, x->o.ctx, NULL, 0, d));
     PARE_TRY(pare_lm_run_go(t, x->ids, true, d));
     if (window) x->r->teacher_windows += x->o.micro;
-    if (x->teacher_logits >= 0) bind(x, n_bindings, x->teacher_logits, pare_exec_value(t->e, t->m.out)->data);
-    for (size_t i = 0; i < x->n_taps; i++)
-        bind(x, n_bindings, x->tap[i].to, pare_exec_value(t->e, x->tap[i].from)->data);
+    if (x->teacher_logits >= 0) bind_teacher(x, n_bindings, x->teacher_logits, t->m.out);
+    for (size_t i = 0; i < x->n_taps; i++) bind_teacher(x, n_bindings, x->tap[i].to, x->tap[i].from);
     return PARE_OK;
 }
 
@@ -68,6 +74,7 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
     *loss += (double)value_of(x, x->loss);
     for (int t = 0, k = 0; t < PARE_TERMS; t++)
         if (x->term[t] >= 0) terms[k++] += (double)value_of(x, x->term[t]) * (double)x->scale_at;
+    if (x->resident) return pare_resident_add(x, number == 0, d);
     const float **grad = pare_malloc((x->n_params + 1) * sizeof *grad);
     if (!grad) return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "no memory for the list of gradients");
     pare_status s = PARE_OK;
@@ -108,6 +115,7 @@ pare_status pare_distill_step(pare_distill_run *x, pare_diag *d) {
         else PARE_TRY(pare_distill_add(x, number, parts, NULL, d));
         pare_team_sum_f64(own, NUMBERS, (int)(parts - first < size ? parts - first : size), sum);
     }
+    if (x->resident) return pare_resident_step(x, sum[0], sum + 1, x->r->n_terms, d);
     PARE_TRY(pare_trainer_step(&x->trainer, sum[0], sum + 1, x->r->n_terms, d));
     return pare_distill_refresh(x, d);
 }

@@ -14,6 +14,7 @@
 #define PARE_CORE_OP_H
 
 #include "core/tensor.h"
+#include "core/update.h"
 
 typedef enum pare_op {
 #define PARE_OP(id, domain, opset, min_in, max_in, max_out) PARE_OP_##id,
@@ -170,6 +171,8 @@ struct pare_backend {
     pare_status (*record_end)(void *dev, void **recording);
     pare_status (*replay)(void *dev, void *recording);
     void (*recording_free)(void *dev, void *recording);
+    /* Training: all arrays of the call in the device's memory. (opt: parameters are then the host's) */
+    pare_status (*update)(void *dev, const pare_update *u);
 };
 #define PARE_BACKEND_ABI 3u
 

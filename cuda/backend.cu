@@ -5,6 +5,7 @@
 
 #include "cuda/blas.cuh"
 #include "cuda/layout.cuh"
+#include "cuda/update.cuh"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,5 +184,6 @@ extern "C" __attribute__((visibility("default"))) pare_plugin_info pare_plugin(c
     table.record_end = cuda_record_end;
     table.replay = cuda_replay;
     table.recording_free = cuda_recording_free;
+    table.update = pare_cuda_update;
     return pare_plugin_info{PARE_BACKEND_ABI, PARE_BUILD_ID, &table};
 }

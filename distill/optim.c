@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-#define RUN 16384 /* elements of one item */
+#define RUN PARE_UPDATE_RUN
 
 double pare_optim_rate(const pare_optim *o, int64_t t) {
     if (t < o->warmup) return o->rate * (double)(t + 1) / (double)(o->warmup + 1);
@@ -53,61 +53,65 @@ double pare_optim_norm(const pare_param *p, size_t n, const pare_param **bad) {
     return sqrt(total);
 }
 
-typedef struct step_job {
-    const pare_optim *o;
-    pare_param *p;
-    float scale, rate, decay, beta1, beta2, fix1, fix2, eps, keep; /* fix: 1 / (1 - beta^t); keep: of the average */
-} step_job;
+static bool hidden(const pare_update *u, size_t i) { return u->mask && u->mask[i / 8] >> (i % 8) & 1; }
 
-static bool hidden(const pare_param *p, size_t i) { return p->mask && p->mask[i / 8] >> (i % 8) & 1; }
-
-static void adamw(const step_job *j, const pare_param *p, size_t first, size_t end) {
-    float *w = p->w, *m = p->m, *v = p->v;
+static void adamw(const pare_update *u, size_t first, size_t end) {
+    float *w = u->w, *m = u->m, *v = u->v;
     for (size_t i = first; i < end; i++) {
-        float g = p->g[i] * j->scale;
-        m[i] = j->beta1 * m[i] + (1.0f - j->beta1) * g;
-        v[i] = j->beta2 * v[i] + (1.0f - j->beta2) * (g * g);
-        float step = m[i] * j->fix1 / (sqrtf(v[i] * j->fix2) + j->eps);
-        w[i] -= j->rate * (p->unit ? p->unit[i] : 1.0f) * (step + j->decay * w[i]);
+        float g = u->g[i] * u->scale;
+        m[i] = u->beta1 * m[i] + (1.0f - u->beta1) * g;
+        v[i] = u->beta2 * v[i] + (1.0f - u->beta2) * (g * g);
+        float step = m[i] * u->fix1 / (sqrtf(v[i] * u->fix2) + u->eps);
+        w[i] -= u->rate * (u->unit ? u->unit[i] : 1.0f) * (step + u->decay * w[i]);
     }
 }
 
-static void sgd(const step_job *j, const pare_param *p, size_t first, size_t end) {
-    float momentum = (float)j->o->momentum;
+static void sgd(const pare_update *u, size_t first, size_t end) {
     for (size_t i = first; i < end; i++) {
-        p->v[i] = momentum * p->v[i] + p->g[i] * j->scale;
-        float unit = p->unit ? p->unit[i] : 1.0f; /* squared: that of w / unit, back in w */
-        p->w[i] -= j->rate * unit * unit * (p->v[i] + j->decay * p->w[i]);
+        u->v[i] = u->momentum * u->v[i] + u->g[i] * u->scale;
+        float unit = u->unit ? u->unit[i] : 1.0f; /* squared: that of w / unit, back in w */
+        u->w[i] -= u->rate * unit * unit * (u->v[i] + u->decay * u->w[i]);
     }
 }
 
 static void step_item(void *ctx, size_t item) {
-    const step_job *j = ctx;
-    const pare_param *p = j->p;
-    size_t first = item * RUN, end = p->n - first < RUN ? p->n : first + RUN;
-    if (j->o->kind == PARE_ADAMW) adamw(j, p, first, end);
-    else sgd(j, p, first, end);
-    if (p->mask)
+    const pare_update *u = ctx;
+    size_t first = item * PARE_UPDATE_RUN, end = u->n - first < PARE_UPDATE_RUN ? u->n : first + PARE_UPDATE_RUN;
+    if (u->kind == PARE_UPDATE_ADAMW) adamw(u, first, end);
+    else sgd(u, first, end);
+    if (u->mask)
         for (size_t i = first; i < end; i++)
-            if (hidden(p, i)) p->w[i] = 0;
-    if (p->ema)
-        for (size_t i = first; i < end; i++) p->ema[i] = j->keep * p->ema[i] + (1.0f - j->keep) * p->w[i];
+            if (hidden(u, i)) u->w[i] = 0;
+    if (u->ema)
+        for (size_t i = first; i < end; i++) u->ema[i] = u->keep * u->ema[i] + (1.0f - u->keep) * u->w[i];
+}
+
+pare_update pare_optim_update(const pare_optim *o, int64_t t, double norm, const pare_param *p) {
+    double rise = (double)(1 + t) / (double)(10 + t);
+    return (pare_update){.kind = o->kind == PARE_ADAMW ? PARE_UPDATE_ADAMW : PARE_UPDATE_SGD,
+                         .n = p->n,
+                         .g = p->g,
+                         .w = p->w,
+                         .m = p->m,
+                         .v = p->v,
+                         .ema = p->ema,
+                         .unit = p->unit,
+                         .mask = p->mask,
+                         .scale = o->clip > 0 && norm > o->clip ? (float)(o->clip / norm) : 1.0f,
+                         .rate = (float)pare_optim_rate(o, t),
+                         .decay = p->decay ? (float)o->decay : 0,
+                         .beta1 = (float)o->beta1,
+                         .beta2 = (float)o->beta2,
+                         .fix1 = (float)(1 / (1 - pow(o->beta1, (double)(t + 1)))),
+                         .fix2 = (float)(1 / (1 - pow(o->beta2, (double)(t + 1)))),
+                         .eps = (float)o->eps,
+                         .momentum = (float)o->momentum,
+                         .keep = (float)(o->ema < rise ? o->ema : rise)};
 }
 
 void pare_optim_step(const pare_optim *o, int64_t t, double norm, pare_param *p, size_t n) {
-    double rise = (double)(1 + t) / (double)(10 + t);
-    step_job j = {.o = o,
-                  .scale = o->clip > 0 && norm > o->clip ? (float)(o->clip / norm) : 1.0f,
-                  .rate = (float)pare_optim_rate(o, t),
-                  .beta1 = (float)o->beta1,
-                  .beta2 = (float)o->beta2,
-                  .fix1 = (float)(1 / (1 - pow(o->beta1, (double)(t + 1)))),
-                  .fix2 = (float)(1 / (1 - pow(o->beta2, (double)(t + 1)))),
-                  .eps = (float)o->eps,
-                  .keep = (float)(o->ema < rise ? o->ema : rise)};
     for (size_t i = 0; i < n; i++) {
-        j.p = &p[i];
-        j.decay = p[i].decay ? (float)o->decay : 0;
-        pare_parallel((p[i].n + RUN - 1) / RUN, 1, step_item, &j);
+        pare_update u = pare_optim_update(o, t, norm, &p[i]);
+        pare_parallel((p[i].n + PARE_UPDATE_RUN - 1) / PARE_UPDATE_RUN, 1, step_item, &u);
     }
 }

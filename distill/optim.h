@@ -12,6 +12,7 @@
 #ifndef PARE_DISTILL_OPTIM_H
 #define PARE_DISTILL_OPTIM_H
 
+#include "core/update.h"
 #include "pare/pare.h"
 
 typedef struct pare_param {
@@ -41,6 +42,8 @@ typedef struct pare_optim {
 double pare_optim_rate(const pare_optim *o, int64_t t);
 /* Euclidean norm of all gradients; *bad: the first parameter whose gradient is not finite, or NULL. */
 double pare_optim_norm(const pare_param *p, size_t n, const pare_param **bad);
+/* What step t does with p, as a call; norm: of all gradients. The arrays are p's. */
+pare_update pare_optim_update(const pare_optim *o, int64_t t, double norm, const pare_param *p);
 /* One step, t from 0. norm: pare_optim_norm's. */
 void pare_optim_step(const pare_optim *o, int64_t t, double norm, pare_param *p, size_t n);
 

@@ -98,16 +98,25 @@ void pare_trainer_hide(pare_trainer *t) {
         if (t->p[i].mask) pare_parallel((t->p[i].n + RUN - 1) / RUN, 1, hide_item, &t->p[i]);
 }
 
-pare_status pare_trainer_step(pare_trainer *t, double loss, const double *terms, int n_terms, pare_diag *d) {
-    const pare_param *bad;
-    double norm = pare_optim_norm(t->p, t->n, &bad), *row = t->curve + t->done * PARE_CURVE;
-    if (!isfinite(loss) || bad)
-        return pare_fail(d, PARE_ERR_INPUT, NULL, bad ? bad->name : "loss",
-                         "at step %lld the %s is not finite; train with a lower --lr, or look at the data",
-                         (long long)t->done + 1, bad ? "gradient" : "loss");
-    pare_optim_step(&t->optim, t->done, norm, t->p, t->n);
+pare_status pare_trainer_check(const pare_trainer *t, double loss, const pare_param *bad, pare_diag *d) {
+    if (isfinite(loss) && !bad) return PARE_OK;
+    return pare_fail(d, PARE_ERR_INPUT, NULL, bad ? bad->name : "loss",
+                     "at step %lld the %s is not finite; train with a lower --lr, or look at the data",
+                     (long long)t->done + 1, bad ? "gradient" : "loss");
+}
+
+void pare_trainer_note(pare_trainer *t, double norm, double loss, const double *terms, int n_terms) {
+    double *row = t->curve + t->done * PARE_CURVE;
     row[0] = pare_optim_rate(&t->optim, t->done), row[1] = norm, row[2] = loss;
     for (int i = 0; i < n_terms && i < PARE_CURVE - 3; i++) row[3 + i] = terms[i];
     t->done++;
+}
+
+pare_status pare_trainer_step(pare_trainer *t, double loss, const double *terms, int n_terms, pare_diag *d) {
+    const pare_param *bad;
+    double norm = pare_optim_norm(t->p, t->n, &bad);
+    PARE_TRY(pare_trainer_check(t, loss, bad, d));
+    pare_optim_step(&t->optim, t->done, norm, t->p, t->n);
+    pare_trainer_note(t, norm, loss, terms, n_terms);
     return PARE_OK;
 }

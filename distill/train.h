@@ -37,6 +37,11 @@ void pare_trainer_hide(pare_trainer *t);
  * is not finite; nothing is changed then. */
 pare_status pare_trainer_step(pare_trainer *t, double loss, const double *terms, int n_terms, pare_diag *d);
 
+/* Its two halves, for a step that is taken elsewhere: fails as it does (bad: the parameter whose gradient is not
+ * finite, or NULL); the step's row of the curve, after which it counts as done. */
+pare_status pare_trainer_check(const pare_trainer *t, double loss, const pare_param *bad, pare_diag *d);
+void pare_trainer_note(pare_trainer *t, double norm, double loss, const double *terms, int n_terms);
+
 /* key: a sum over all that the run depends on. found: whether there was a checkpoint of this key. fails:
  * PARE_ERR_EXISTS when there is one of another run, PARE_ERR_INPUT when it is damaged; load leaves the trainer as it
  * was then. */

@@ -140,8 +140,7 @@ pare_status pare_exec_shape(pare_exec *e, const int64_t sym[PARE_SYM_COUNT], par
     return PARE_OK;
 }
 
-/* Where v lives in this run; NULL for an input or state that was not bound. */
-static void *address(const pare_exec *e, pare_value v) {
+void *pare_exec_address(const pare_exec *e, pare_value v) {
     if (e->plan->known && e->plan->known[v]) return e->plan->known[v];
     for (;;) {
         if (e->bound[v]) return e->bound[v];
@@ -168,7 +167,7 @@ static pare_status bind(pare_exec *e, const pare_binding *b, int n, pare_diag *d
         if (v < 0 || (size_t)v >= e->g->n_values || e->g->values[v].kind == PARE_VALUE_WEIGHT)
             return pare_fail(d, PARE_ERR_INTERNAL, NULL, "binding", "value %d cannot be bound", (int)v);
         e->bound[v] = b[i].data;
-        if (e->be->host_memory || e->g->values[v].kind != PARE_VALUE_INPUT || !b[i].data) continue;
+        if (e->be->host_memory || e->g->values[v].kind != PARE_VALUE_INPUT || !b[i].data || e->there[v]) continue;
         PARE_TRY(mirror(e, v, b[i].data, d));
         e->bound[v] = e->mirror[v];
     }
@@ -178,7 +177,7 @@ static pare_status bind(pare_exec *e, const pare_binding *b, int n, pare_diag *d
 /* The value in host memory: in place, or downloaded into a buffer kept for it. */
 static pare_status to_host(pare_exec *e, pare_value v, pare_tensor *out, pare_diag *d) {
     *out = e->plan->values[v];
-    out->data = address(e, v);
+    out->data = pare_exec_address(e, v);
     if (e->be->host_memory || (e->plan->known && e->plan->known[v])) return PARE_OK;
     size_t bytes = pare_tensor_bytes(out);
     if (pare_grow(&e->host[v], &e->host_bytes[v], bytes ? bytes : 1, 1) != PARE_OK)
@@ -196,12 +195,12 @@ static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     for (int k = 0; k < n->n_in; k++) {
         pare_value v = n->in[k];
         if (v < 0) continue;
-        e->plan->values[v].data = address(e, v);
+        e->plan->values[v].data = pare_exec_address(e, v);
         if (!e->plan->values[v].data)
             return pare_fail(d, PARE_ERR_INTERNAL, NULL, e->g->values[v].name, "this input of %s is not bound",
                              n->name);
     }
-    for (int k = 0; k < n->n_out; k++) e->plan->values[n->out[k]].data = address(e, n->out[k]);
+    for (int k = 0; k < n->n_out; k++) e->plan->values[n->out[k]].data = pare_exec_address(e, n->out[k]);
     call.workspace = e->workspace;
     call.workspace_bytes = e->workspace_bytes;
     bool nothing = n->op == PARE_OP_Shape || (n->op == PARE_OP_Reshape && call.out[0]->data == call.in[0]->data);
@@ -218,7 +217,7 @@ static pare_status run_node(pare_exec *e, int i, pare_diag *d) {
     pare_tensor t;
     PARE_TRY(to_host(e, n->out[0], &t, d));
     if (!e->hook(e->hook_ctx, i, n->name, n->op, &t) || e->be->host_memory) return PARE_OK;
-    return pare_exec_upload(e, address(e, n->out[0]), t.data, pare_tensor_bytes(&t), d);
+    return pare_exec_upload(e, pare_exec_address(e, n->out[0]), t.data, pare_tensor_bytes(&t), d);
 }
 
 pare_status pare_exec_run_nodes(pare_exec *e, int first, int end, pare_diag *d) {

@@ -63,6 +63,20 @@ void pare_exec_replace_weight(pare_exec *e, pare_value v, const pare_tensor *t);
 /* Weight v has other numbers at the same address, in the same format: the backend's copy, if it has one, becomes them.
  */
 pare_status pare_exec_refresh_weight(pare_exec *e, pare_value v, pare_diag *d);
+
+/* Training on the backend (graph/exec_train.c). */
+/* Whether parameters can stay there: it has memory of its own and takes updates. */
+bool pare_exec_trains(const pare_exec *e);
+/* Input v is bound to the backend's memory from now on: what another executor of that backend has computed. */
+void pare_exec_input_there(pare_exec *e, pare_value v);
+/* Where the backend has weight v, which is uploaded if it must be and makes room for no other from then on; what is
+ * written there is what the next run reads. fails: PARE_ERR_NOMEM */
+pare_status pare_exec_hold_weight(pare_exec *e, pare_value v, void **where, pare_diag *d);
+/* Where the backend has a graph output; valid as pare_exec_value's data. */
+void *pare_exec_value_at(pare_exec *e, pare_value v);
+pare_status pare_exec_download(pare_exec *e, void *dst, const void *src, size_t bytes, pare_diag *d);
+pare_status pare_exec_update(pare_exec *e, const pare_update *u, pare_diag *d);
+
 /* Drops the backend's copy of a stage's weights; its next run uploads them again. */
 void pare_exec_drop_weights(pare_exec *e, int stage);
 

@@ -46,6 +46,7 @@ struct pare_exec {
     size_t *mirror_bytes;
     pare_value *home;      /* per weight: the first one of the same bytes, whose mirror serves both */
     int *next_use, in_use; /* per weight: stages until its next use; the stage that is running, or -1 */
+    bool *held, *there;    /* per weight: makes no room; per input: bound to the backend's memory */
     bool streamed;         /* weights had to make room */
     size_t weights, leave; /* bytes of weights there now; of memory that weights do not take */
     void *staging, *cpu_workspace;
@@ -55,7 +56,9 @@ struct pare_exec {
     pare_exec_record *records;
 };
 
-/* exec.c: nodes first .. end-1, not waited for. */
+/* exec.c: where v lives in this run; NULL for an input or state that was not bound. */
+void *pare_exec_address(const pare_exec *e, pare_value v);
+/* nodes first .. end-1, not waited for. */
 pare_status pare_exec_run_nodes(pare_exec *e, int first, int end, pare_diag *d);
 
 /* exec_weights.c: backend memory of a value is e->mirror[e->home[v]] for weights, e->mirror[v] for inputs. */
@@ -65,6 +68,8 @@ void pare_exec_close_weights(pare_exec *e);
 void *pare_exec_take(pare_exec *e, size_t bytes);
 /* Weights of the stage of node i, for its nodes i .. end-1. fails: PARE_ERR_NOMEM when they alone do not fit. */
 pare_status pare_exec_stage_weights(pare_exec *e, int i, int end, pare_diag *d);
+/* The backend's copy of weight v, a home, is there from then on. */
+pare_status pare_exec_upload_weight(pare_exec *e, pare_value v, pare_diag *d);
 bool pare_exec_weights_resident(const pare_exec *e, int first, int end);
 
 /* exec_fallback.c: host memory for the plan's fallback nodes; one such node, call holding backend addresses. */

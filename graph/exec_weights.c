@@ -30,7 +30,9 @@ pare_status pare_exec_open_weights(pare_exec *e) {
     e->mirror_bytes = pare_calloc(n, sizeof *e->mirror_bytes);
     e->home = pare_calloc(n, sizeof *e->home);
     e->next_use = pare_calloc(n, sizeof *e->next_use);
-    if (!e->mirror || !e->mirror_bytes || !e->home || !e->next_use) return PARE_ERR_NOMEM;
+    e->held = pare_calloc(2 * n, sizeof *e->held);
+    e->there = e->held + n;
+    if (!e->mirror || !e->mirror_bytes || !e->home || !e->next_use || !e->held) return PARE_ERR_NOMEM;
     for (pare_value v = 0; (size_t)v < g->n_values; v++) {
         e->home[v] = v;
         for (pare_value w = 0; is_weight(e, v) && w < v && e->home[v] == v; w++)
@@ -46,6 +48,7 @@ void pare_exec_close_weights(pare_exec *e) {
     pare_free(e->mirror_bytes);
     pare_free(e->home);
     pare_free(e->next_use);
+    pare_free(e->held);
 }
 
 static void drop(pare_exec *e, pare_value v) {
@@ -76,7 +79,7 @@ static pare_value farthest(const pare_exec *e) {
     pare_value best = PARE_NO_VALUE;
     bool best_small = true;
     for (pare_value v = 0; (size_t)v < e->g->n_values; v++) {
-        if (!is_weight(e, v) || !e->mirror[v] || e->next_use[v] == 0) continue;
+        if (!is_weight(e, v) || !e->mirror[v] || e->held[v] || e->next_use[v] == 0) continue;
         bool small = e->mirror_bytes[v] < SMALL;
         if (best >= 0 && (small > best_small || (small == best_small && e->next_use[v] <= e->next_use[best]))) continue;
         best = v;
@@ -146,7 +149,7 @@ static pare_status too_large(pare_exec *e, int stage, pare_diag *d) {
                      name, need, e->be->name, left);
 }
 
-static pare_status upload(pare_exec *e, pare_value v, pare_diag *d) {
+pare_status pare_exec_upload_weight(pare_exec *e, pare_value v, pare_diag *d) {
     const pare_tensor *w = &e->g->values[v].tensor;
     size_t bytes = weight_bytes(e, v);
     void *p = e->be->memory ? make_room(e, bytes, bytes >= SMALL) : e->be->alloc(e->dev, bytes);
@@ -175,7 +178,7 @@ static pare_value missing(const pare_exec *e, int i) {
 pare_status pare_exec_stage_weights(pare_exec *e, int i, int end, pare_diag *d) {
     e->in_use = e->g->nodes[i].stage;
     for (; i < end && e->g->nodes[i].stage == e->in_use; i++)
-        for (pare_value v; (v = missing(e, i)) >= 0;) PARE_TRY(upload(e, v, d));
+        for (pare_value v; (v = missing(e, i)) >= 0;) PARE_TRY(pare_exec_upload_weight(e, v, d));
     return PARE_OK;
 }
 
@@ -193,7 +196,7 @@ void pare_exec_drop_weights(pare_exec *e, int stage) {
     for (int i = first; i < end; i++)
         for (int k = 0; k < e->g->nodes[i].n_in; k++) {
             pare_value v = e->g->nodes[i].in[k];
-            if (is_weight(e, v) && e->mirror[e->home[v]]) drop(e, e->home[v]);
+            if (is_weight(e, v) && e->mirror[e->home[v]] && !e->held[e->home[v]]) drop(e, e->home[v]);
         }
 }
 

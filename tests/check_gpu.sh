@@ -45,12 +45,13 @@ step() {
 echo "check-gpu: sm_$arch, $("$NVCC" --version | sed -n 's/.*release \([^,]*\).*/CUDA \1/p'), $(nproc) processors, numbers in $OUT"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >"$OUT/card.txt" 2>/dev/null
 step build 420 make --no-print-directory -j"$(nproc)" CUDA_ARCHS="$arch" CUDA_PTX= NVCC="$NVCC" B="$B" \
-    "$B/cuda-$arch/libpare-cuda.so" "$B/tests/tools/device_parity"
+    "$B/cuda-$arch/libpare-cuda.so" "$B/tests/tools/device_parity" "$B/tests/tools/device_update"
 PARE_PLUGIN_CUDA="$B/cuda-$arch/libpare-cuda.so"
 case $PARE_PLUGIN_CUDA in /*) ;; *) PARE_PLUGIN_CUDA="./$PARE_PLUGIN_CUDA" ;; esac
 export PARE_PLUGIN_CUDA
 parity="$B/tests/tools/device_parity"
 if [ $failed = 0 ]; then
+    step update 60 "$B/tests/tools/device_update"
     step parity-quick 120 "$parity" --json "$OUT/parity-quick.json"
     step parity-full 260 "$parity" --full --seconds 200 --json "$OUT/parity-full.json"
     sanitizer=$(command -v compute-sanitizer || command -v "$BIN/compute-sanitizer" || command -v "$BIN/../compute-sanitizer/compute-sanitizer")

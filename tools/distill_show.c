@@ -42,7 +42,11 @@ void pare_show_distilled(const pare_distill_report *r, const char *out) {
            (long long)r->tokens_per_step, (unsigned long long)r->trained, (unsigned long long)r->parameters);
     if (r->resumed_from) printf(", %lld steps by earlier runs", (long long)r->resumed_from);
     if (r->teacher_windows) printf(", the teacher asked for %lld windows", (long long)r->teacher_windows);
-    printf("\n%.1f s, %.0f tokens/s, %s for a pass forward and back\n", r->seconds, r->tokens_per_second,
+    printf("\n%.1f s, %.0f tokens/s, %s for a pass forward and back", r->seconds, r->tokens_per_second,
            pare_cli_bytes(memory, r->memory_bytes));
+    if (r->device_bytes)
+        printf(", %s on the device, the optimizer %s", pare_cli_bytes(memory, r->device_bytes),
+               r->resident ? "with it" : "in the host's memory");
+    printf("\n");
     printf("wrote %s (%s)\n", out, r->ran);
 }

@@ -74,6 +74,8 @@ typedef struct pare_distill_report {
     const double *curve;                   /* [steps][6]: rate, norm of the gradient, loss, up to three terms */
     pare_distill_held before, after;
     uint64_t memory_bytes; /* of the student's pass forward and back */
+    uint64_t device_bytes; /* taken on --device by both models and, where resident, the optimizer; 0: the CPU */
+    bool resident;         /* parameters and optimizer stayed on the device */
     double seconds, tokens_per_second;
     const char *ran;  /* how the output was tried */
     const char *note; /* the data, for people */

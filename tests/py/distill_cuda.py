@@ -4,7 +4,9 @@ interruption, every node of the pass on the device.
 
 usage: distill_cuda.py PARE PLUGIN MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
 import json, os, shutil, subprocess, sys
+import numpy as np
 from checks import check, finish, interrupt
+from safetensors.numpy import load_file
 
 pare, plugin, models, text, out = sys.argv[1:6]
 teacher = f"{models}/stories260k"
@@ -50,6 +52,34 @@ for name, extra in (("ce", ["--loss", "ce"]), ("js", ["--divergence", "js", "--l
     b, _ = must(f"{out}/{name}-gpu.gguf", "--steps", 2, *extra, "--device", "cuda")
     off = max(abs(x["loss"] - y["loss"]) for x, y in zip(a["curve"], b["curve"]))
     check(f"{name}: the CPU's loss", off < 1e-4, f"{off:.2e}")
+
+# ---- other optimizers and what they keep; zeros that were pruned; steps of one pass ----
+check("parameters and optimizer are on the device", there["resident"] and not here["resident"])
+pruned = f"{out}/pruned"
+subprocess.run([pare, "prune", teacher, "-o", pruned, "--method", "magnitude", "--pattern", "2:4", "--force"], check=True,
+               capture_output=True)
+for name, extra in (("ema", ["--ema", 0.9, "--micro", 2]), ("sgd", ["--optimizer", "sgd", "--lr", "1e-2"]),
+                    ("norms", ["--train", "norms", "--clip", 1e-3]), ("adapters", ["--train", "adapters", "--rank", 2]),
+                    ("zeros", ["--student", pruned, "--ema", 0.5])):
+    cut = [] if "--student" in extra else ["--keep-layers", "0-1"]
+    pair = []
+    for o, dev in ((f"{out}/{name}-cpu", []), (f"{out}/{name}-gpu", ["--device", "cuda"])):
+        r = subprocess.run(list(map(str, [pare, "distill", "--teacher", teacher, *cut, "--data", train, "--ctx", 16,
+                                          "--batch", 2, "--micro", 1, "--lr", "2e-3", "--eval-windows", 1, "--steps", 3,
+                                          "-o", o, "--json", o + ".json", *extra, *dev])),
+                           capture_output=True, text=True, env=env)
+        if r.returncode: sys.exit(f"distill {name}: {r.stderr}")
+        pair.append((json.load(open(o + ".json")), load_file(o + "/model.safetensors")))
+    (a, wa), (b, wb) = pair
+    off = max(abs(x["loss"] - y["loss"]) for x, y in zip(a["curve"], b["curve"]))
+    norm = max(abs(x["norm"] / y["norm"] - 1) for x, y in zip(a["curve"], b["curve"]))
+    far = max(float(np.abs(wa[k] - wb[k]).max()) for k in wa)
+    check(f"{name}: the CPU's loss, norm and weights", off < 1e-4 and norm < 1e-4 and far < 2e-4,
+          f"{off:.2e} {norm:.2e} {far:.2e}")
+    check(f"{name}: where the optimizer is", b["resident"] == (name != "adapters"))
+    if name == "zeros":
+        zero = {k: v == 0 for k, v in load_file(pruned + "/model.safetensors").items()}
+        check("zeros stay", all((wb[k][zero[k]] == 0).all() for k in wb if wb[k].ndim > 1))
 
 # ---- interrupted and gone on ----
 line = [pare, "distill", *common(f"{out}/part.gguf"), *steps, "--device", "cuda", "--save-every", 1]
