@@ -31,6 +31,28 @@ typedef void pare_gemm_f32_fn(int64_t kc, const float *a, int64_t a_row, int64_t
 /* op: out[i] = x[i] rounded to bf16 (nearest, ties to even; NaN stays NaN), as f32; out may be x.  equal: exactly */
 typedef void pare_round_bf16_fn(const float *x, size_t n, float *out);
 
+/* Numbers in bf16 for kernels that multiply them: pairs of neighbours of the inner dimension in one word, the first one
+ * low. A word is moved around as a float. Rounded to nearest, ties to even; with AVX512-BF16 and AMX subnormal numbers
+ * are zeros.
+ * op: out[i] = x[i], i < n, then 0 up to the next multiple of 32.  equal: exactly, subnormal numbers apart */
+typedef void pare_bf16_along_fn(const float *x, int64_t n, uint16_t *out);
+/* op: word i = (x[i], next[i]), i < n, then 0 up to the next multiple of 16; next NULL: 0.  equal: as above */
+typedef void pare_bf16_across_fn(const float *x, const float *next, int64_t n, float *out);
+
+#define PARE_BF16_ROWS 384 /* of a block of A */
+/* op: c[i][j] (+)= alpha * sum_p a[i][p] . panel[p][j], i < m <= PARE_BF16_ROWS, j < n <= PARE_F32_COLS; a and panel
+ * hold pairs, a[i][p] at a + i * a_row + p * a_col; sums in f32 in p's order from 0, alpha counts before c is added.
+ * layout: panel is [pairs][PARE_F32_COLS], columns n up to the next multiple of 16 are 0
+ * equal:  exactly: per pair two fused multiply-adds, the second number's first, subnormal operands and results being
+ *         zeros (VDPBF16PS, Intel's SDM); so within 2e-6 * sum |a b| of the sum in double where nothing is that small
+ */
+typedef void pare_gemm_bf16_fn(int64_t pairs, const float *a, int64_t a_row, int64_t a_col, int64_t m,
+                               const float *panel, float alpha, float *c, int64_t ldc, int n, bool accumulate);
+/* The same on tiles. pre: a_col is 1; pairs up to the next multiple of 16, rows of a likewise, and columns of the panel
+ * up to the next of 32 can be read, those pairs and columns being 0.  equal: within 2e-6 * sum |a b| of the sum in
+ * double, likewise; an element's sums may begin at c or at 0 */
+typedef pare_gemm_bf16_fn pare_gemm_bf16_tiles_fn;
+
 /* op: x[k] = out[k] + out[ld + k] + ..., `terms` bf16 numbers from large to small, each the upper 16 bits of what is
  * left (three make an f32 exactly); columns n up to the next multiple of 32 become 0. ld in elements. */
 typedef void pare_terms_fn(const float *x, int64_t n, int terms, uint16_t *out, size_t ld);
@@ -70,6 +92,10 @@ typedef struct pare_mm_table {
     pare_panel_f32_fn *panel_f32;
     pare_gemm_f32_fn *gemm_f32;
     pare_round_bf16_fn *round_bf16;
+    pare_bf16_along_fn *bf16_along;
+    pare_bf16_across_fn *bf16_across;
+    pare_gemm_bf16_fn *gemm_bf16;             /* pare_gemm_bf16_ref where the processor has nothing for it */
+    pare_gemm_bf16_tiles_fn *gemm_bf16_tiles; /* NULL without AMX */
     pare_expand_fn *expand;
     pare_decode_slab_fn *decode_slab;
     pare_panel_i8_fn *panel_i8;

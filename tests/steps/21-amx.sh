@@ -19,5 +19,6 @@ has() { # object, instructions...
 dis=$1/amx.dis
 has "$1" gemm_i8_amx ldtilecfg tilezero tileloadd tdpbsud tilestored tilerelease
 has "$1" gemm_terms_amx ldtilecfg tilezero tileloadd tdpbf16ps tilestored tilerelease
+has "$1" sgemm_amx ldtilecfg tilezero tileloadd tdpbf16ps tilestored tilerelease
 rm -f "$dis"
 exit $bad

@@ -20,16 +20,20 @@
 pare_gemm_i8_tall_fn pare_gemm_i8_tall_emulated;
 pare_terms_fn pare_terms_emulated;
 pare_gemm_terms_fn pare_gemm_terms_emulated;
+pare_gemm_bf16_tiles_fn pare_gemm_bf16_tiles_emulated;
 #define PARE_AMX_EMULATE
-#define pare_gemm_i8_tall_amx pare_gemm_i8_tall_emulated
-#define pare_terms_amx        pare_terms_emulated
-#define pare_gemm_terms_amx   pare_gemm_terms_emulated
+#define pare_gemm_i8_tall_amx    pare_gemm_i8_tall_emulated
+#define pare_terms_amx           pare_terms_emulated
+#define pare_gemm_terms_amx      pare_gemm_terms_emulated
+#define pare_gemm_bf16_tiles_amx pare_gemm_bf16_tiles_emulated
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
 #include "cpu/gemm_i8_amx.c"
 #undef W_LD
 #undef X_LD
 #include "cpu/gemm_terms_amx.c"
+#undef INLINE
+#include "cpu/sgemm_amx.c"
 #pragma GCC pop_options
 
 static pare_rng rng;
@@ -341,11 +345,88 @@ static int restore(void **state) {
     return 0;
 }
 
+/* ---- products of two f32 matrices in bf16 ---- */
+
+static int mixed_calls;
+static pare_gemm_bf16_tiles_fn *mixed_tiles_fn; /* emulated, or the machine's */
+static void counted_mixed(int64_t pairs, const float *a, int64_t a_row, int64_t a_col, int64_t m, const float *panel,
+                          float alpha, float *c, int64_t ldc, int n, bool accumulate) {
+    __atomic_fetch_add(&mixed_calls, 1, __ATOMIC_RELAXED);
+    assert_int_equal(a_col, 1);
+    mixed_tiles_fn(pairs, a, a_row, a_col, m, panel, alpha, c, ldc, n, accumulate);
+}
+
+static double rounded(float x) { return (double)pare_bf16_to_f32(pare_f32_to_bf16(x)); }
+
+/* Against sums in double of rounded operands; one thread and three give the same bits. alpha and beta, every way that
+ * the operands lie. Returns the worst error. */
+static double check_mixed(int64_t m, int64_t n, int64_t k, int variant) {
+    bool ta = variant & 1, tb = variant & 2;
+    float alpha = variant & 4 ? -1.5f : 1, beta = variant & 8 ? 1 : variant & 4 ? 0.5f : 0;
+    int64_t lda = (ta ? m : k) + 1, ldb = (tb ? k : n) + 3, ldc = n + 1, na = (ta ? k : m) * lda,
+            nb = (tb ? n : k) * ldb;
+    size_t bytes = (size_t)(m * ldc) * 4;
+    float *a = pare_malloc((size_t)na * 4), *b = pare_malloc((size_t)nb * 4), *c0 = pare_malloc(bytes), *c[2];
+    for (int64_t i = 0; i < na; i++) a[i] = some();
+    for (int64_t i = 0; i < nb; i++) b[i] = some();
+    for (int64_t i = 0; i < m * ldc; i++) c0[i] = some();
+    for (int v = 0; v < 2; v++) {
+        c[v] = pare_malloc(bytes);
+        memcpy(c[v], c0, bytes);
+        if (beta == 0)
+            for (int64_t i = 0; i < m * n; i++) c[v][i / n * ldc + i % n] = NAN;
+        pare_set_threads(v ? 3 : 1);
+        mixed_calls = 0;
+        pare_sgemm_bf16(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c[v], ldc);
+        assert_true(mixed_calls > 0);
+        assert_int_equal(pare_tiles.config.palette, 0);
+    }
+    assert_memory_equal(c[0], c[1], bytes);
+    double worst = 0;
+    for (int64_t i = 0; i < m; i++) {
+        assert_memory_equal(c[0] + i * ldc + n, c0 + i * ldc + n, 4);
+        for (int64_t j = 0; j < n; j++) {
+            double s = (double)(beta * c0[i * ldc + j]), mag = fabs(s);
+            for (int64_t p = 0; p < k; p++) {
+                double x = (double)alpha * rounded(a[ta ? p * lda + i : i * lda + p]) *
+                           rounded(b[tb ? j * ldb + p : p * ldb + j]);
+                s += x, mag += fabs(x);
+            }
+            double error = fabs((double)c[0][i * ldc + j] - s) / mag;
+            assert_true(error <= 2e-6);
+            worst = fmax(worst, error);
+        }
+    }
+    pare_free(a), pare_free(b), pare_free(c0), pare_free(c[0]), pare_free(c[1]);
+    return worst;
+}
+
+/* Sizes around blocks of 16 and 32, slabs of 256, items of rows; also what is smaller than a tile. */
+static void mixed_products(void **state) {
+    static const int64_t dims[][3] = {{1, 1, 1},    {16, 16, 32},  {17, 33, 31},  {32, 32, 64}, {33, 64, 257},
+                                      {64, 70, 96}, {50, 48, 520}, {390, 40, 33}, {70, 300, 40}};
+    skip_without_avx512();
+    (void)restore(NULL);
+    bool has_tiles = pare_cpu_mask() & PARE_CPU_AMX;
+    pare_gemm_bf16_tiles_fn *own = pare_mm_kernels()->gemm_bf16_tiles;
+    for (int native = 0; native <= has_tiles; native++) {
+        double worst = 0;
+        emulate(true);
+        mixed_tiles_fn = native ? own : pare_gemm_bf16_tiles_emulated;
+        ((pare_mm_table *)pare_mm_kernels())->gemm_bf16_tiles = counted_mixed;
+        for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
+            for (int v = 0; v < 16; v++) worst = fmax(worst, check_mixed(dims[d][0], dims[d][1], dims[d][2], v));
+        ((pare_mm_table *)pare_mm_kernels())->gemm_bf16_tiles = NULL;
+        print_message("products in bf16, %s: worst error %.2g of sum |a b|\n", native ? "natively" : "emulated", worst);
+    }
+}
+
 int main(void) {
     pare_rng_seed(&rng, 20260611);
     const struct CMUnitTest tests[] = {cmocka_unit_test(bf16_by_hand),     cmocka_unit_test(int8_by_definition),
                                        cmocka_unit_test(tall_against_ref), cmocka_unit_test(terms_are_exact),
-                                       cmocka_unit_test(worst_digits),     cmocka_unit_test(formats_and_rules)};
+                                       cmocka_unit_test(mixed_products),   cmocka_unit_test(worst_digits),
+                                       cmocka_unit_test(formats_and_rules)};
     return cmocka_run_group_tests(tests, NULL, restore);
 }
 #else

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Products in bf16 (pare_sgemm_bf16, the bf16 of a call): rounding against the scalar conversion, products against
- * pare_sgemm over operands rounded beforehand (the same bits), at every processor level and on two threads; which
- * operands a call rounds; gradients of a small graph beside those in f32. */
+ * Products in bf16 (pare_sgemm_bf16, the bf16 of a call): rounding against the scalar conversion; products, at every
+ * processor level and on two threads, against pare_sgemm over operands rounded beforehand (the same bits), those of
+ * pairs against sums in double and AVX512-BF16 against the scalar kernel (the same bits); which operands and operators
+ * a call rounds; gradients of a small graph beside those in f32. */
 #include "core/alloc.h"
 #include "core/cpu_features.h"
 #include "core/rng.h"
@@ -16,7 +17,7 @@
 
 #include <math.h>
 
-static const uint32_t masks[] = {0, 1, 3, 39};
+static const uint32_t masks[] = {0, 1, 3, 39, 47, 63};
 #define N_MASKS (sizeof masks / sizeof *masks)
 static pare_rng rng;
 
@@ -35,6 +36,48 @@ static int restore(void **state) {
     pare_cpu_limit(UINT32_MAX);
     pare_set_threads(0);
     return 0;
+}
+
+/* What packs pairs: the scalar one's words, at every length; subnormal numbers are zeros. */
+static void packing(void **state) {
+    enum { N = 100 };
+    float *x = numbers(2 * N), words[2][N + 32];
+    uint16_t along[2][N + 32];
+    for (size_t l = 0; l < N_MASKS; l++)
+        for (int n = 0; n <= N; n++)
+            for (int odd = 0; odd < 2; odd++) {
+                pare_cpu_limit(masks[l]);
+                memset(words, 0x5A, sizeof words), memset(along, 0x5A, sizeof along);
+                pare_bf16_across_ref(x, odd ? NULL : x + N, n, words[0]);
+                pare_mm_kernels()->bf16_across(x, odd ? NULL : x + N, n, words[1]);
+                assert_memory_equal(words[0], words[1], sizeof words[0]);
+                pare_bf16_along_ref(x, n, along[0]);
+                pare_mm_kernels()->bf16_along(x, n, along[1]);
+                assert_memory_equal(along[0], along[1], sizeof along[0]);
+            }
+    pare_free(x);
+}
+
+/* The largest, subnormal and odd numbers through the products of pairs. */
+static void odd_numbers(void **state) {
+    static const float some[] = {INFINITY, -INFINITY, NAN, 0x1p-130f, 0x1p-100f, -0x1p-60f, 0x1.fp127f, 1, -3, 0};
+    enum { N = sizeof some / sizeof *some };
+    float got[N * N], want[N * N];
+    for (int l = 0; l < 2; l++) {
+        pare_cpu_limit(l ? 47 : 0);
+        if (l && !(pare_cpu_mask() & PARE_CPU_BF16)) break;
+        _Alignas(64) float pa[16 * N], panel[PARE_F32_COLS];
+        memset(panel, 0, sizeof panel);
+        for (int i = 0; i < N; i++) {
+            pare_bf16_across_ref(&some[i], &some[(i * 7 + 3) % N], 1, pa + 16 * i);
+            float word[16];
+            pare_bf16_across_ref(&some[(i * 3 + 1) % N], &some[i], 1, word);
+            panel[i] = word[0];
+        }
+        pare_mm_kernels()->gemm_bf16(1, pa, 16, 1, N, panel, 1, l ? got : want, N, N, false);
+    }
+    if (pare_cpu_mask() & PARE_CPU_BF16)
+        for (int i = 0; i < N * N; i++) assert_true(isnan(want[i]) ? isnan(got[i]) : memcmp(&got[i], &want[i], 4) == 0);
 }
 
 /* Ties, the largest numbers, infinities, NaNs, denormals, and any other bits. */
@@ -59,36 +102,94 @@ static void rounding(void **state) {
         }
 }
 
-static void product(int64_t m, int64_t n, int64_t k, int variant) {
-    bool ta = variant & 1, tb = variant & 2;
-    float beta = variant & 4 ? 0.5f : variant & 8 ? 1.0f : 0.0f, alpha = variant & 4 ? -1.5f : 1.0f;
-    int64_t lda = (ta ? m : k) + 3, ldb = (tb ? k : n) + 1, ldc = n + 2;
-    int64_t na = (ta ? k : m) * lda, nb = (tb ? n : k) * ldb;
-    float *a = numbers(na), *b = numbers(nb), *ra = rounded(a, na), *rb = rounded(b, nb);
-    float *c0 = numbers(m * ldc), *want = pare_malloc((size_t)(m * ldc) * 4), *c = pare_malloc((size_t)(m * ldc) * 4);
+typedef struct product {
+    int64_t m, n, k, lda, ldb, ldc, na, nb, nc;
+    bool ta, tb;
+    float alpha, beta, *a, *b, *ra, *rb, *c0; /* operands as they are and rounded; c before */
+} product;
+
+static void product_make(product *q, int64_t m, int64_t n, int64_t k, int variant) {
+    *q = (product){.m = m, .n = n, .k = k, .ta = variant & 1, .tb = variant & 2};
+    q->beta = variant & 4 ? 0.5f : variant & 8 ? 1.0f : 0.0f, q->alpha = variant & 4 ? -1.5f : 1.0f;
+    q->lda = (q->ta ? m : k) + 3, q->ldb = (q->tb ? k : n) + 1, q->ldc = n + 2;
+    q->na = (q->ta ? k : m) * q->lda, q->nb = (q->tb ? n : k) * q->ldb, q->nc = m * q->ldc;
+    q->a = numbers(q->na), q->b = numbers(q->nb), q->c0 = numbers(q->nc);
+    q->ra = rounded(q->a, q->na), q->rb = rounded(q->b, q->nb);
+}
+static void product_free(product *q) {
+    pare_free(q->a), pare_free(q->b), pare_free(q->ra), pare_free(q->rb), pare_free(q->c0);
+}
+
+static void run_bf16(const product *q, int threads, float *c) {
+    pare_set_threads(threads);
+    memcpy(c, q->c0, (size_t)q->nc * 4);
+    if (q->beta == 0)
+        for (int64_t i = 0; i < q->m * q->n; i++) c[i / q->n * q->ldc + i % q->n] = NAN; /* must not be read */
+    pare_sgemm_bf16(q->ta, q->tb, q->m, q->n, q->k, q->alpha, q->a, q->lda, q->b, q->ldb, q->beta, c, q->ldc);
+}
+
+/* Within the bound of the sum in double of rounded operands; what lies between the rows of c is as it was. */
+static void check_sums(const product *q, const float *c, const char *what) {
+    for (int64_t i = 0; i < q->m; i++) {
+        for (int64_t j = 0; j < q->n; j++) {
+            double s = 0, mag = 0;
+            for (int64_t p = 0; p < q->k; p++) {
+                double v = (double)q->alpha * (double)q->ra[q->ta ? p * q->lda + i : i * q->lda + p] *
+                           (double)q->rb[q->tb ? j * q->ldb + p : p * q->ldb + j];
+                s += v, mag += fabs(v);
+            }
+            double was = (double)(q->beta * q->c0[i * q->ldc + j]);
+            if (fabs((double)c[i * q->ldc + j] - s - was) > 2e-6 * (mag + fabs(was)))
+                fail_msg("%s [%lld x %lld x %lld]: %g, not %g", what, (long long)q->m, (long long)q->n, (long long)q->k,
+                         (double)c[i * q->ldc + j], s + was);
+        }
+        assert_memory_equal(c + i * q->ldc + q->n, q->c0 + i * q->ldc + q->n, 8);
+    }
+}
+
+/* So that the frame takes pairs where the processor has nothing for them. */
+static void gemm_by_reference(int64_t pairs, const float *a, int64_t a_row, int64_t a_col, int64_t m,
+                              const float *panel, float alpha, float *c, int64_t ldc, int n, bool accumulate) {
+    pare_gemm_bf16_ref(pairs, a, a_row, a_col, m, panel, alpha, c, ldc, n, accumulate);
+}
+static void pairs_by_reference(bool on) {
+    pare_cpu_limit(0);
+    ((pare_mm_table *)pare_mm_kernels())->gemm_bf16 = on ? gemm_by_reference : pare_gemm_bf16_ref;
+}
+
+static void product_at_all_levels(int64_t m, int64_t n, int64_t k, int variant) {
+    product q;
+    product_make(&q, m, n, k, variant);
+    size_t bytes = (size_t)q.nc * 4;
+    float *want = pare_malloc(bytes), *c = pare_malloc(bytes), *pairs = pare_malloc(bytes);
+    pairs_by_reference(true);
+    run_bf16(&q, 1, pairs);
+    check_sums(&q, pairs, "pairs");
+    pairs_by_reference(false);
     for (size_t l = 0; l < N_MASKS; l++) {
         pare_cpu_limit(masks[l]);
-        memcpy(want, c0, (size_t)(m * ldc) * 4);
-        pare_sgemm(ta, tb, m, n, k, alpha, ra, lda, rb, ldb, beta, want, ldc);
-        for (int threads = 1; threads <= 2; threads++) {
-            pare_set_threads(threads);
-            memcpy(c, c0, (size_t)(m * ldc) * 4);
-            if (beta == 0)
-                for (int64_t i = 0; i < m * n; i++) c[i / n * ldc + i % n] = NAN; /* must not be read */
-            pare_sgemm_bf16(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-            if (memcmp(c, want, (size_t)(m * ldc) * 4) != 0)
-                fail_msg("cpu %s, %d threads, variant %d [%lld x %lld x %lld]: not the bits of rounded operands",
-                         pare_cpu_name(masks[l]), threads, variant, (long long)m, (long long)n, (long long)k);
+        uint32_t have = pare_cpu_mask();
+        bool as_pairs = have & (PARE_CPU_BF16 | PARE_CPU_AMX);
+        memcpy(want, q.c0, bytes);
+        if (!as_pairs) pare_sgemm(q.ta, q.tb, m, n, k, q.alpha, q.ra, q.lda, q.rb, q.ldb, q.beta, want, q.ldc);
+        else if (have & PARE_CPU_AMX) run_bf16(&q, 1, want), check_sums(&q, want, "tiles");
+        else memcpy(want, pairs, bytes);
+        for (int threads = 1; threads <= 3; threads++) {
+            run_bf16(&q, threads, c);
+            if (memcmp(c, want, bytes) != 0)
+                fail_msg("cpu %s, %d threads, variant %d [%lld x %lld x %lld]: other bits", pare_cpu_name(masks[l]),
+                         threads, variant, (long long)m, (long long)n, (long long)k);
         }
     }
-    pare_free(a), pare_free(b), pare_free(ra), pare_free(rb), pare_free(c0), pare_free(want), pare_free(c);
+    product_free(&q);
+    pare_free(want), pare_free(c), pare_free(pairs);
 }
 
 static void products(void **state) {
     static const int64_t dims[][3] = {{1, 1, 1},      {7, 65, 300}, {6, 64, 256},   {5, 130, 31},
-                                      {100, 17, 257}, {3, 48, 512}, {390, 70, 264}, {200, 600, 40}};
+                                      {100, 17, 257}, {3, 48, 512}, {390, 70, 264}, {200, 330, 41}};
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
-        for (int v = 0; v < 12; v++) product(dims[d][0], dims[d][1], dims[d][2], v);
+        for (int v = 0; v < 12; v++) product_at_all_levels(dims[d][0], dims[d][1], dims[d][2], v);
 }
 
 /* One call of MatMul or Gemm, as the executor makes it. */
@@ -160,14 +261,14 @@ static float *forward(size_t which, uint64_t seed, bool bf16, size_t *bytes) {
 /* Products of matrices, and nothing else: not norms, softmax, attention. */
 static void which_operators(void **state) {
     for (size_t which = 0; which < GC_COUNT; which++) {
-        bool product = strcmp(gc_cases[which].name, "MatMul") == 0 || strcmp(gc_cases[which].name, "Gemm") == 0 ||
-                       strcmp(gc_cases[which].name, "Tied") == 0;
+        bool rounds = strcmp(gc_cases[which].name, "MatMul") == 0 || strcmp(gc_cases[which].name, "Gemm") == 0 ||
+                      strcmp(gc_cases[which].name, "Tied") == 0;
         for (uint64_t seed = 1; seed <= 3; seed++) {
             size_t n, m;
             float *f32 = forward(which, seed, false, &n), *bf16 = forward(which, seed, true, &m);
             assert_int_equal(n, m);
-            if ((memcmp(f32, bf16, n) != 0) != product)
-                fail_msg("%s, seed %d: %s", gc_cases[which].name, (int)seed, product ? "not rounded" : "rounded");
+            if ((memcmp(f32, bf16, n) != 0) != rounds)
+                fail_msg("%s, seed %d: %s", gc_cases[which].name, (int)seed, rounds ? "not rounded" : "rounded");
             pare_free(f32), pare_free(bf16);
         }
     }
@@ -229,6 +330,8 @@ int main(void) {
     pare_rng_seed(&rng, 20261126);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(rounding, restore),
+        cmocka_unit_test_teardown(packing, restore),
+        cmocka_unit_test_teardown(odd_numbers, restore),
         cmocka_unit_test_teardown(products, restore),
         cmocka_unit_test_teardown(which_operands, restore),
         cmocka_unit_test_teardown(which_operators, restore),
