@@ -99,8 +99,12 @@ void pare_resident_close(pare_distill_run *x) {
     pare_resident *r = x->resident;
     if (!r) return;
     for (size_t i = 0; r->at && i < r->n; i++) {
-        void *const all[] = {r->at[i].m, r->at[i].v, r->at[i].ema, (void *)(uintptr_t)r->at[i].unit,
-                             (void *)(uintptr_t)r->at[i].mask, r->sum ? r->sum[i] : NULL};
+        void *const all[] = {r->at[i].m,
+                             r->at[i].v,
+                             r->at[i].ema,
+                             (void *)(uintptr_t)r->at[i].unit,
+                             (void *)(uintptr_t)r->at[i].mask,
+                             r->sum ? r->sum[i] : NULL};
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) pare_exec_release(r->e, all[k]);
     }
     pare_exec_release(r->e, r->square);

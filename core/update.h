@@ -4,15 +4,11 @@
  * for a device that keeps the parameter (pare_backend.update).
  *
  * op:     ADD    sum = g, or sum + g where it is not the first part of a step
- *         NORM   square[i] = sum of g^2 over elements i * PARE_UPDATE_RUN and on, in double, in an order that depends on
- *                n alone
- *         ADAMW  g is scaled; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
- *                w -= rate unit (m fix1 / (sqrt(v fix2) + eps) + decay w)
- *         SGD    v = momentum v + scale g; w -= rate unit^2 (v + decay w)
- *         then, for both, ema = keep ema + (1 - keep) w
- * What the mask hides has no gradient and stays 0.
- * equal:  elementwise in f32, in this order, each operation rounded: the same bytes on every backend; NORM to rounding of
- *         double. */
+ *         NORM   square[i] = sum of g^2 over elements i * PARE_UPDATE_RUN and on, in double, in an order that depends
+ * on n alone ADAMW  g is scaled; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= rate unit (m fix1 / (sqrt(v fix2)
+ * + eps) + decay w) SGD    v = momentum v + scale g; w -= rate unit^2 (v + decay w) then, for both, ema = keep ema + (1
+ * - keep) w What the mask hides has no gradient and stays 0. equal:  elementwise in f32, in this order, each operation
+ * rounded: the same bytes on every backend; NORM to rounding of double. */
 #ifndef PARE_CORE_UPDATE_H
 #define PARE_CORE_UPDATE_H
 
@@ -22,7 +18,12 @@
 
 #define PARE_UPDATE_RUN 16384 /* elements */
 
-typedef enum pare_update_kind { PARE_UPDATE_ADD, PARE_UPDATE_NORM, PARE_UPDATE_ADAMW, PARE_UPDATE_SGD } pare_update_kind;
+typedef enum pare_update_kind {
+    PARE_UPDATE_ADD,
+    PARE_UPDATE_NORM,
+    PARE_UPDATE_ADAMW,
+    PARE_UPDATE_SGD
+} pare_update_kind;
 
 typedef struct pare_update {
     pare_update_kind kind;

@@ -154,7 +154,7 @@ static void f32_run(pare_cuda *dev, const pare_cuda_mm *p) {
     g.m = p->m, g.n = p->n, g.k = p->k;
     g.trans_b = true;
     g.alpha = 1.0f;
-    pare_cuda_gemm_run(dev, &g);
+    pare_cuda_gemm_run(dev, &g, NULL);
 }
 const pare_cuda_mm_kernel pare_cuda_mm_f32 = {"f32", f32_can, none, f32_run};
 

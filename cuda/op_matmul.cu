@@ -59,7 +59,9 @@ static pare_cuda_mm product_of(const pare_op_call *c, const pare_tensor *b, int6
 }
 
 /* Stored as rows of the contracted dimension, effectively [N, K]. */
-static bool is_stored(const pare_tensor *b, bool trans_b) { return b->transposed != trans_b && b->ndim == 2; }
+static bool is_rows(const pare_tensor *b, bool trans_b) { return b->transposed != trans_b && b->ndim == 2; }
+/* Two f32 matrices whose product is in bf16, however they lie. */
+static bool in_bf16(const pare_op_call *c) { return c->bf16 && pare_cuda_type_of(c->in[1]->type) == PARE_CT_F32; }
 
 static bool can_multiply(const pare_cuda *dev, const pare_op_call *c, bool stored, int64_t m) {
     if (!pare_cuda_is_f32(c->in[0]) || !pare_cuda_is_f32(c->out[0])) return false;
@@ -111,27 +113,45 @@ static bool plan_batch(pare_cuda_gemm *g, const pare_tensor *a, const pare_tenso
     return pare_cuda_elems(y) == count * g->m * g->n;
 }
 
+static bool is_stored(const pare_op_call *c) { return is_rows(c->in[1], false) && !in_bf16(c); }
+
+/* What is no stored weight, as a product; false: the shapes do not fit. */
+static bool plan_product(pare_cuda_gemm *g, const pare_op_call *c) {
+    const pare_tensor *a = c->in[0], *b = c->in[1], *y = c->out[0];
+    bool rows = is_rows(b, false), fits = rows || plan_batch(g, a, b, y);
+    if (rows) {
+        *g = pare_cuda_gemm{};
+        g->m = pare_cuda_rows(a), g->n = b->shape[0], g->k = b->shape[1];
+        g->trans_b = true, g->alpha = 1.0f;
+        fits = pare_cuda_cols(a) == g->k && pare_cuda_elems(y) == g->m * g->n;
+    }
+    g->bf16 = in_bf16(c);
+    g->a = (const float *)a->data, g->b = (const float *)b->data, g->c = (float *)y->data;
+    return fits;
+}
+
 bool pare_cuda_matmul_supports(const pare_cuda *dev, const pare_op_call *c) {
-    return can_multiply(dev, c, is_stored(c->in[1], false), pare_cuda_rows(c->in[0]));
+    return can_multiply(dev, c, is_stored(c), pare_cuda_rows(c->in[0]));
 }
 size_t pare_cuda_matmul_workspace(const pare_cuda *dev, const pare_op_call *c) {
-    return is_stored(c->in[1], false) ? stored_workspace(dev, c, pare_cuda_rows(c->in[0])) : 0;
+    pare_cuda_gemm g;
+    if (is_stored(c)) return stored_workspace(dev, c, pare_cuda_rows(c->in[0]));
+    return plan_product(&g, c) ? pare_cuda_gemm_workspace(dev, &g) : 0;
 }
 
 pare_status pare_cuda_matmul_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {
     const pare_tensor *a = c->in[0], *b = c->in[1], *y = c->out[0];
     pare_cuda_gemm g;
-    if (is_stored(b, false)) {
+    if (is_stored(c)) {
         int64_t m = pare_cuda_rows(a);
         if (pare_cuda_cols(a) != b->shape[1] || pare_cuda_elems(y) != m * b->shape[0])
             return pare_cuda_fail(c, d, "rows of %lld meet a weight of %lld columns", (long long)pare_cuda_cols(a),
                                   (long long)b->shape[1]);
         return multiply_stored(dev, c, m, d);
     }
-    if (!plan_batch(&g, a, b, y)) return pare_cuda_fail(c, d, "the operands' shapes do not multiply to the output's");
+    if (!plan_product(&g, c)) return pare_cuda_fail(c, d, "the operands' shapes do not multiply to the output's");
     if (!pare_cuda_elems(y)) return PARE_OK;
-    g.a = (const float *)a->data, g.b = (const float *)b->data, g.c = (float *)y->data;
-    pare_cuda_gemm_run(dev, &g);
+    pare_cuda_gemm_run(dev, &g, c->workspace);
     return pare_cuda_check(dev, c, d);
 }
 
@@ -142,7 +162,7 @@ static const pare_attr_gemm *gemm_attr(const pare_op_call *c) {
     return c->attr ? (const pare_attr_gemm *)c->attr : &gemm_default;
 }
 static bool gemm_stored(const pare_op_call *c) {
-    return is_stored(c->in[1], gemm_attr(c)->trans_b) && !gemm_attr(c)->trans_a;
+    return is_rows(c->in[1], gemm_attr(c)->trans_b) && !gemm_attr(c)->trans_a && !in_bf16(c);
 }
 static const pare_tensor *bias_of(const pare_op_call *c) { return c->n_in > 2 ? c->in[2] : NULL; }
 
@@ -153,8 +173,21 @@ bool pare_cuda_gemm_op_supports(const pare_cuda *dev, const pare_op_call *c) {
     pare_cuda_type t = pare_cuda_type_of(bias_of(c)->type);
     return t == PARE_CT_F32 || t == PARE_CT_F16 || t == PARE_CT_BF16;
 }
+
+static pare_cuda_gemm gemm_of(const pare_op_call *c) {
+    const pare_attr_gemm *attr = gemm_attr(c);
+    const pare_tensor *a = c->in[0], *b = c->in[1];
+    pare_cuda_gemm g = {};
+    g.trans_a = attr->trans_a, g.trans_b = b->transposed != attr->trans_b;
+    g.m = a->shape[g.trans_a], g.k = a->shape[!g.trans_a], g.n = b->shape[!g.trans_b];
+    g.a = (const float *)a->data, g.b = (const float *)b->data, g.c = (float *)c->out[0]->data;
+    g.alpha = attr->alpha, g.bf16 = in_bf16(c);
+    return g;
+}
+
 size_t pare_cuda_gemm_op_workspace(const pare_cuda *dev, const pare_op_call *c) {
-    return gemm_stored(c) ? stored_workspace(dev, c, c->in[0]->shape[0]) : 0;
+    pare_cuda_gemm g = gemm_of(c);
+    return gemm_stored(c) ? stored_workspace(dev, c, g.m) : pare_cuda_gemm_workspace(dev, &g);
 }
 
 /* y = alpha * y + beta * bias[i * row_step + j * column_step], product and sum rounded apart */
@@ -191,21 +224,16 @@ static pare_status finish(pare_cuda *dev, const pare_op_call *c, int64_t m, int6
 }
 
 pare_status pare_cuda_gemm_op_run(pare_cuda *dev, const pare_op_call *c, pare_diag *d) {
-    const pare_attr_gemm *attr = gemm_attr(c);
-    const pare_tensor *a = c->in[0], *b = c->in[1], *y = c->out[0];
-    bool b_t = b->transposed != attr->trans_b;
-    int64_t m = a->shape[attr->trans_a], k = a->shape[!attr->trans_a], n = b->shape[!b_t], kb = b->shape[b_t];
-    if (k != kb || pare_cuda_elems(y) != m * n)
-        return pare_cuda_fail(c, d, "a of depth %lld meets b of depth %lld", (long long)k, (long long)kb);
-    if (!m || !n) return PARE_OK;
+    const pare_tensor *b = c->in[1];
+    pare_cuda_gemm g = gemm_of(c);
+    int64_t kb = b->shape[g.trans_b];
+    if (g.k != kb || pare_cuda_elems(c->out[0]) != g.m * g.n)
+        return pare_cuda_fail(c, d, "a of depth %lld meets b of depth %lld", (long long)g.k, (long long)kb);
+    if (!g.m || !g.n) return PARE_OK;
     if (gemm_stored(c)) {
-        pare_status s = multiply_stored(dev, c, m, d);
-        return s == PARE_OK ? finish(dev, c, m, n, attr->alpha, d) : s;
+        pare_status s = multiply_stored(dev, c, g.m, d);
+        return s == PARE_OK ? finish(dev, c, g.m, g.n, g.alpha, d) : s;
     }
-    pare_cuda_gemm g = {};
-    g.a = (const float *)a->data, g.b = (const float *)b->data, g.c = (float *)y->data;
-    g.m = m, g.n = n, g.k = k, g.alpha = attr->alpha;
-    g.trans_a = attr->trans_a, g.trans_b = b_t;
-    pare_cuda_gemm_run(dev, &g);
-    return finish(dev, c, m, n, 1.0f, d);
+    pare_cuda_gemm_run(dev, &g, c->workspace);
+    return finish(dev, c, g.m, g.n, 1.0f, d);
 }

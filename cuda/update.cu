@@ -23,7 +23,8 @@ __global__ void __launch_bounds__(THREADS) add_kernel(pare_update u) {
 
 /* A block has a run. */
 __global__ void __launch_bounds__(THREADS) square_kernel(pare_update u) {
-    size_t first = (size_t)blockIdx.x * PARE_UPDATE_RUN, end = first + PARE_UPDATE_RUN < u.n ? first + PARE_UPDATE_RUN : u.n;
+    size_t first = (size_t)blockIdx.x * PARE_UPDATE_RUN,
+           end = first + PARE_UPDATE_RUN < u.n ? first + PARE_UPDATE_RUN : u.n;
     double sum = 0;
     for (size_t i = first + threadIdx.x; i < end; i += THREADS)
         if (!hidden(u.mask, i)) sum += (double)u.g[i] * (double)u.g[i];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * device_update: the updates of training (core/update.h) on a device against the CPU's, the same bytes; sums of squares
- * against sums in double. Sizes around a warp, a block and a run; with and without masks, units, averages; AdamW and SGD.
- * exit: 0 all hold, 1 some do not, 2 wrong use, 77 no device (the reason is printed). */
+ * against sums in double. Sizes around a warp, a block and a run; with and without masks, units, averages; AdamW and
+ * SGD. exit: 0 all hold, 1 some do not, 2 wrong use, 77 no device (the reason is printed). */
 #include "core/rng.h"
 #include "core/status.h"
 #include "core/update.h"

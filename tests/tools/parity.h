@@ -46,6 +46,7 @@ typedef struct pc_case {
     const char *kernel; /* the only matrix kernel allowed (PARE_CUDA_MM), or NULL */
     pc_attr attr;
     pare_act_round act;
+    bool bf16;
     int n_in, n_out;
     pare_tensor in[PARE_OP_MAX_IN], out[PARE_OP_MAX_OUT]; /* an absent input: type NULL */
     pc_kind kind[PARE_OP_MAX_IN];

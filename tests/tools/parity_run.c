@@ -141,7 +141,12 @@ static bool put_outputs(pc_run *r, const pc_case *c, place *p) {
 }
 
 static bool place_call(pc_run *r, const pc_case *c, place *p) {
-    p->call = (pare_op_call){.op = c->op, .attr = &c->attr, .n_in = c->n_in, .n_out = c->n_out, .act = c->act};
+    p->call = (pare_op_call){.op = c->op,
+                             .attr = &c->attr,
+                             .n_in = c->n_in,
+                             .n_out = c->n_out,
+                             .act = c->act,
+                             .bf16 = c->bf16};
     if (!put_inputs(r, c, p)) return false;
     for (int i = 0; i < c->n_in; i++) {
         if (!c->in[i].type) continue;
@@ -238,7 +243,8 @@ static bool recorded(pc_run *r, const pc_case *c, place *p, void *const *a, void
 }
 
 static bool run_reference(const pc_case *c, void *const *out, char *text, size_t text_bytes) {
-    pare_op_call call = {.op = c->op, .attr = &c->attr, .n_in = c->n_in, .n_out = c->n_out, .act = c->act};
+    pare_op_call call =
+        {.op = c->op, .attr = &c->attr, .n_in = c->n_in, .n_out = c->n_out, .act = c->act, .bf16 = c->bf16};
     pare_tensor t[PARE_OP_MAX_OUT];
     pare_diag d = {0};
     for (int i = 0; i < c->n_in; i++) call.in[i] = c->in[i].type ? &c->in[i] : NULL;
@@ -285,7 +291,8 @@ static void name_kernel(const pc_case *c) {
 
 bool pc_supported(pc_run *r, const pc_case *c) {
     name_kernel(c);
-    pare_op_call call = {.op = c->op, .attr = &c->attr, .n_in = c->n_in, .n_out = c->n_out, .act = c->act};
+    pare_op_call call =
+        {.op = c->op, .attr = &c->attr, .n_in = c->n_in, .n_out = c->n_out, .act = c->act, .bf16 = c->bf16};
     pare_tensor out[PARE_OP_MAX_OUT];
     for (int i = 0; i < c->n_in; i++) {
         call.in[i] = c->in[i].type ? &c->in[i] : NULL;
