@@ -175,6 +175,10 @@ pare_status pare_arch_from_config(const pare_source *s, pare_arch *a, pare_diag 
         a->kv_heads = a->heads; /* an explicit null means as many as heads */
     a->context = whole(&r, c, "max_position_embeddings", m->context);
     a->head_dim = whole(&r, c, "head_dim", m->head_dim ? m->head_dim : a->heads > 0 ? a->dim / a->heads : 0);
+    bool own_size = m->family == PARE_FAMILY_LLAMA && (m->head_dim || present(json_object_get(c, "head_dim")));
+    if (r.status == PARE_OK && !own_size && a->dim > 0 && a->heads > 0 && a->dim % a->heads)
+        return pare_fail(d, PARE_ERR_INPUT, s->path, "num_attention_heads",
+                         "%lld heads do not divide the hidden size %lld", (long long)a->heads, (long long)a->dim);
     if (m->family == PARE_FAMILY_LLAMA) read_decoder(&r, c, m, a);
     else {
         a->kv_heads = a->heads;
