@@ -88,6 +88,9 @@ static void bad_configurations(void **s) {
     bad("{\"model_type\": \"llama\", " SIZES ", \"num_key_value_heads\": 1.5}", PARE_ERR_INPUT, "num_key_value_heads");
     bad("{\"model_type\": \"llama\", " SIZES ", \"head_dim\": -4}", PARE_ERR_INPUT, "head size");
     bad("{\"model_type\": \"llama\", " SIZES ", \"head_dim\": 15}", PARE_ERR_INPUT, "head size");
+    bad("{\"model_type\": \"llama\", \"vocab_size\": 100, \"hidden_size\": 64, \"num_hidden_layers\": 2, "
+        "\"intermediate_size\": 96, \"num_attention_heads\": 6}",
+        PARE_ERR_INPUT, "num_attention_heads");
     bad("{\"model_type\": \"llama\", " SIZES ", \"max_position_embeddings\": 1e18}", PARE_ERR_INPUT,
         "max_position_embeddings");
     bad("{\"model_type\": \"llama\", " SIZES ", \"hidden_act\": \"gelu\"}", PARE_ERR_UNSUPPORTED, "hidden_act");
