@@ -35,8 +35,9 @@ static pare_status word_of(const char *word, const char *option, const char *con
 static double or_default(double v, double otherwise) { return v >= 0 ? v : otherwise; }
 
 static pare_status defaults(pare_distill_run *x, pare_diag *d) {
-    static const char *const ways[] = {"forward", "reverse", "js"}, *const trains[] = {"all", "norms", "scales", "qat",
-                                                                                       "adapters"};
+    static const char *const ways[] = {"forward", "reverse", "js"},
+                             *const trains[] = {"all", "norms", "scales", "qat", "adapters"},
+                             *const inits[] = {"teacher", "random"};
     pare_distill_opts *o = &x->o;
     int k;
     PARE_TRY(word_of(o->divergence, "--divergence", ways, 3, &k, d));
@@ -58,6 +59,9 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
     if (o->student && pare_student_is_cut(o))
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--student",
                          "--layers, --keep-layers, --hidden, --heads and --ffn cut the teacher; leave --student out");
+    if (o->init && (!o->student || !pare_given_is(o->student)))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--init", "it goes with a --student that is a config.json");
+    PARE_TRY(word_of(o->init, "--init", inits, 2, &k, d));
     if (o->keep_layers && o->layers)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--layers", "--keep-layers says which, and so how many");
     if (!o->steps) o->steps = 100;
@@ -117,13 +121,16 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         "\"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, \"decay\": %.17g, "
         "\"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
         "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s, "
-        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g, \"device\": \"%s\", \"precision\": \"%s\"}",
+        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g, \"device\": \"%s\", \"precision\": \"%s\"%s}",
         terms, ways[x->divergence], o->temperature, (long long)o->relation_heads, trains[x->train],
         o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay,
         o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx,
         (long long)o->batch, (long long)o->micro, (unsigned long long)o->seed, o->recompute ? "true" : "false",
         (long long)o->teacher_top, (long long)o->rank, o->alpha, o->device ? o->device : "cpu",
-        x->bf16 ? "bf16" : "f32");
+        x->bf16 ? "bf16" : "f32",
+        !x->given                ? ""
+        : x->given->from_teacher ? ", \"init\": \"teacher\""
+                                 : ", \"init\": \"random\"");
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
@@ -146,10 +153,14 @@ static uint64_t key_of(const pare_distill_run *x, const char *options) {
     return key;
 }
 
-static pare_status open_all(pare_distill_run *x, pare_diag *d) {
+static pare_status open_teacher(pare_distill_run *x, pare_diag *d) {
     PARE_TRY(pare_source_open(x->o.teacher, &x->teacher_src, d));
     PARE_TRY(pare_arch_read(x->teacher_src, &x->teacher_arch, d));
-    PARE_TRY(pare_arch_check(x->teacher_src, &x->teacher_arch, d));
+    return pare_arch_check(x->teacher_src, &x->teacher_arch, d);
+}
+
+static pare_status open_all(pare_distill_run *x, pare_diag *d) {
+    PARE_TRY(open_teacher(x, d));
     PARE_TRY(pare_student_open(x, d));
     if (x->student.arch.family != x->teacher_arch.family)
         return pare_fail(d, PARE_ERR_MISMATCH, x->student.job->src->path, x->student.arch.name,
@@ -298,6 +309,7 @@ static void close_all(pare_distill_run *x) {
     pare_trainer_close(&x->trainer);
     pare_teacher_top_close(&x->top);
     pare_student_close(&x->student);
+    pare_given_close(&x->given);
     pare_lm_run_close(&x->teacher);
     pare_weights_close(&x->teacher_w);
     pare_source_close(&x->teacher_src);
@@ -323,9 +335,14 @@ static void close_all(pare_distill_run *x) {
 pare_status pare_distill_plan(const pare_distill_opts *o, const pare_job_from *from, pare_job **job, pare_diag *d) {
     pare_distill_report r = {0}; /* where the terms of the loss are told */
     pare_distill_run x = {.o = *o, .r = &r};
+    bool given = o->student && pare_given_is(o->student);
     PARE_TRY(defaults(&x, d));
-    pare_status s = pare_student_plan(&x, from, d);
+    pare_status s = given || !o->student ? open_teacher(&x, d) : PARE_OK;
+    if (s == PARE_OK && given) s = pare_given_open(&x, d);
+    if (s == PARE_OK) s = pare_student_plan(&x, from, d);
     *job = x.student.job;
+    pare_given_close(&x.given);
+    pare_source_close(&x.teacher_src);
     return s;
 }
 

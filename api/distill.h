@@ -6,6 +6,7 @@
  *   distill.c         options, the order of things
  *   distill_student.c the job's tensors as masters, and as a source that the graph builder reads
  *   distill_cut.c     a student cut from the teacher
+ *   distill_config.h  a student that a config.json describes
  *   distill_scales.c  a quantized matrix's scales as what is trained
  *   distill_codes.c   its codes as what is trained
  *   distill_qat.c     which matrices these are, and what they begin at
@@ -26,6 +27,7 @@
 
 #include "api/distill_adapters.h"
 #include "api/distill_codes.h"
+#include "api/distill_config.h"
 #include "api/distill_tokens.h"
 #include "api/job.h"
 #include "distill/loss.h"
@@ -87,7 +89,7 @@ typedef struct pare_student {
     pare_weights *w;
     pare_lm_run run;
     pare_arena *arena;
-    const char *on_the_way[3]; /* models that were cut before the last cut */
+    const char *on_the_way[6]; /* models that were cut before the last cut */
     int n_on_the_way;
 } pare_student;
 
@@ -114,8 +116,9 @@ typedef struct pare_distill_run {
     float weight[PARE_TERMS];
     pare_divergence divergence;
     pare_train train;
-    bool bf16;        /* products of both models */
-    const char *kept; /* path of the checkpoint */
+    bool bf16;         /* products of both models */
+    const char *kept;  /* path of the checkpoint */
+    pare_given *given; /* the configuration that --student names; or NULL */
     bool needs_teacher;
     pare_source *teacher_src;
     pare_arch teacher_arch;
@@ -154,8 +157,10 @@ pare_status pare_distill_titled(const pare_distill_opts *o, const char *title, p
  */
 pare_status pare_distill_plan(const pare_distill_opts *o, const pare_job_from *from, pare_job **job, pare_diag *d);
 
-/* distill_cut.c: student.job, and its arch, from `begin`, cut as the options say. */
-pare_status pare_student_cut(pare_distill_run *x, const pare_job_from *begin, const pare_job_opts *jo, pare_diag *d);
+/* distill_cut.c: student.job, and its arch, from `of`, cut as the options say; of->earlier is the job's. */
+pare_status pare_student_cut(pare_distill_run *x, const pare_job_from *of, const pare_job_opts *jo, pare_diag *d);
+/* The teacher as a folder of the shapes that x->given asks for; *path is the teacher's own where it is that already. */
+pare_status pare_student_cut_to(pare_distill_run *x, const char **path, pare_diag *d);
 void pare_student_cut_close(pare_student *s);
 bool pare_student_is_cut(const pare_distill_opts *o);
 

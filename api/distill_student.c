@@ -30,6 +30,7 @@ static pare_status plan(pare_distill_run *x, pare_job_opts jo, pare_diag *d) {
     if (x->train == PARE_TRAIN_QAT) return pare_qat_plan(x, &jo, d);
     if (jo.to && x->train == PARE_TRAIN_SCALES)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--to", "with --train scales codes stay as they are; leave it out");
+    if (!jo.to && x->given) jo.to = x->given->type;
     if (!jo.to && (x->train == PARE_TRAIN_ALL || x->train == PARE_TRAIN_ADAPTERS) && stored_as_codes(job)) {
         jo.to = "f16";
         pare_log(PARE_LOG_INFO,
@@ -152,6 +153,8 @@ static pare_status pair_layers(pare_distill_run *x, pare_diag *d) {
     int *map = pare_arena_alloc(s->arena, (size_t)n * sizeof *map);
     if (!map) return no_memory(d);
     for (int64_t l = 0; l < n; l++) map[l] = (int)((l + 1) * all / n) - 1;
+    if (x->given && x->given->layer_of && s->arch.family != PARE_FAMILY_BERT)
+        memcpy(map, x->given->layer_of, (size_t)n * sizeof *map);
     for (size_t i = 0; !x->o.student && s->arch.family != PARE_FAMILY_BERT && i < s->n;
          i++) { /* the teacher's own: names tell */
         pare_tensor_name now, was;
@@ -169,13 +172,24 @@ pare_status pare_student_plan(pare_distill_run *x, const pare_job_from *from, pa
                               .format = x->o.format,
                               .force = x->o.force,
                               .max_shard_bytes = x->o.max_shard_bytes};
-    PARE_TRY(pare_student_cut(x, from, &jo, d));
+    pare_job_from of = *from;
+    if (x->given && from->sizes_only) {
+        PARE_TRY(pare_given_plan(x, from, &of.earlier, d));
+        of.before = of.earlier;
+    }
+    PARE_TRY(pare_student_cut(x, &of, &jo, d));
     return plan(x, jo, d);
 }
 
 pare_status pare_student_open(pare_distill_run *x, pare_diag *d) {
-    const pare_job_from from = {.path = x->o.student ? x->o.student : x->o.teacher, .title = x->title};
+    pare_job_from from = {.path = x->o.student ? x->o.student : x->o.teacher, .title = x->title};
     if (!(x->student.arena = pare_arena_new())) return no_memory(d);
+    if (x->o.student && pare_given_is(x->o.student)) {
+        PARE_TRY(pare_given_open(x, d));
+        PARE_TRY(pare_given_begin(x, d));
+        from.path = x->given->folder;
+        if (!from.title) from.title = x->given->title;
+    }
     PARE_TRY(pare_student_plan(x, &from, d));
     PARE_TRY(open_view(x, d));
     return pair_layers(x, d);

@@ -116,7 +116,7 @@ pare_status pare_job_begin(const pare_job_from *from, const char *out, const par
     job->meta.arena = job->arena;
     pare_status s = PARE_OK;
     if (out && !(job->out_path = pare_arena_strndup(job->arena, out, strlen(out)))) s = nomem(d);
-    job->journal_at = from->journal;
+    job->journal_at = from->journal, job->on_the_way = from->on_the_way;
     job->before = from->before, job->sizes_only = from->sizes_only || from->before;
     if (s == PARE_OK && from->before) s = planned(from->before, job->arena, &job->src, d);
     else if (s == PARE_OK) s = pare_source_open(from->path, &job->src, d);
@@ -147,6 +147,7 @@ void pare_job_close(pare_job **jp) {
     pare_mapping_close(&job->map);
     pare_source_close(&job->src);
     pare_arena_free(&job->arena);
+    pare_job_close(&job->earlier);
     pare_free(job);
     *jp = NULL;
 }

@@ -96,7 +96,9 @@ struct pare_job {
     const char *imatrix, *save_imatrix; /* importance taken from a file; saved to one */
     pare_imatrix_entry *seen;           /* to be saved; names and numbers in the arena */
     size_t n_seen, cap_seen;
-    const char *journal_at; /* pare_job_from */
+    pare_job *earlier;      /* pare_job_from; closed with this one */
+    bool on_the_way;        /* likewise */
+    const char *journal_at; /* likewise */
     pare_journal *journal;  /* of a calibrated method: where encoded rows are until the output is written */
     void **kept;            /* memory of encoded rows */
     size_t n_kept, cap_kept;
@@ -116,7 +118,9 @@ typedef struct pare_job_from {
     const char *title;      /* what it is called, where its path does not say that; NULL; lives as long as the job */
     const pare_job *before; /* or what this job will write, as planned; outlives the new job, which cannot be run */
     const char *journal;    /* the journal lies beside this name, whatever lies there now; NULL: beside the output */
+    pare_job *earlier;      /* `before`, where nobody else keeps it: the new job closes it. Once the new job is there */
     bool sizes_only;        /* which parts go makes no difference: only shapes are wanted, no data is looked at */
+    bool on_the_way;        /* pare alone will read the output: shapes that others cannot load are fine */
 } pare_job_from;
 pare_status pare_job_begin(const pare_job_from *from, const char *out, const pare_job_opts *o, pare_job **job,
                            pare_diag *d);

@@ -92,7 +92,8 @@ static pare_status check_target(const pare_narrow *n, pare_diag *d) {
         return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->src->path, hidden ? "hidden_size" : "num_attention_heads",
                          "a bert configuration has no head size of its own (it is hidden_size / num_attention_heads), "
                          "so it cannot say this shape; ffn and layers can be pruned");
-    if (n->job->kind == PARE_SOURCE_FOLDER && strcmp(n->to.name, "llama") == 0 && n->to.dim % n->to.heads)
+    if (n->job->kind == PARE_SOURCE_FOLDER && !n->job->on_the_way && strcmp(n->to.name, "llama") == 0 &&
+        n->to.dim % n->to.heads)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->out_path, "num_attention_heads",
                          "%lld heads do not divide the hidden size %lld, which transformers' LlamaConfig asks for; "
                          "keep "

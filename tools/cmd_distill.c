@@ -11,7 +11,8 @@
 static const char usage[] =
     "distill --teacher T [--student S] -o OUT [options]\n\n"
     "Trains the student so that it says what the teacher says, on a text of yours. The student is a model that was\n"
-    "pruned or quantized (it is healed: zeros stay zeros, integers are decoded), or some of the teacher's layers.\n"
+    "pruned or quantized (it is healed: zeros stay zeros, integers are decoded), or some of the teacher's layers,\n"
+    "or new: of the shape that a config.json gives.\n"
     "The text's last windows are not trained on; they measure what was gained. Ctrl-C keeps a checkpoint beside OUT,\n"
     "and the same command goes on from it. Under mpirun, processes share the windows of each step.\n\n"
     "terms of --loss, with weights (kl=1,ce=0.5):\n"
@@ -32,6 +33,8 @@ static const char examples[] =
     "  mpirun -n 4 pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 16 --micro 2\n"
     "  pare distill --teacher MiniLM --layers 3 --ffn 768 -o student --data sentences.txt --loss embed=1,similarity=1\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --train adapters --rank 8 --lr 1e-3\n"
+    "  pare distill --teacher SmolLM2-135M --student tiny/config.json -o tiny-model --data text.txt --loss "
+    "kl=1,hidden=1\n"
     "  pare distill --teacher big --student small-q4_0.gguf --train scales -o small.gguf --lr 1e-3\n"
     "  pare distill --teacher big --to q4_0 --train qat -o small.gguf --lr 2e-3 --steps 400 --data text.txt\n";
 
@@ -53,7 +56,12 @@ int pare_cmd_distill(int argc, char **argv) {
     o.beta1 = o.beta2 = -1;
     const pare_cli_opt opts[] = {
         {"--teacher", 0, 's', &o.teacher, "MODEL", "the original"},
-        {"--student", 0, 's', &o.student, "MODEL", "what learns: a pruned or quantized model of the same vocabulary"},
+        {"--student", 0, 's', &o.student, "MODEL",
+         "what learns: a pruned or quantized model of the same vocabulary; or a config.json, or a folder with one and "
+         "no weights: a new model of that shape, with the teacher's tokenizer"},
+        {"--init", 0, 's', &o.init, "HOW",
+         "a config.json's weights: teacher, those parts of it that matter most, or random, from --seed (teacher, where "
+         "the shape is a narrowing of it)"},
         {"--keep-layers", 0, 's', &o.keep_layers, "LIST", "without --student: these layers of the teacher (0-3,8)"},
         {"--layers", 0, 'i', &o.layers, "N",
          "without --student: N layers of the teacher, those of the largest influence"},

@@ -14,7 +14,12 @@ extern "C" {
  * the teacher's layers. Zeros of a sparse student stay zeros. The student is written as any job's output. A run that is
  * interrupted keeps a checkpoint beside the output (OUT.pare-train) and goes on from it with the same bytes. */
 typedef struct pare_distill_opts {
-    const char *teacher, *student; /* student NULL: from the teacher, by keep_layers or layers */
+    const char *teacher, *student; /* student NULL: from the teacher, by keep_layers or layers; or a config.json (or a
+                                      folder that has one and no weights): what it describes, with the teacher's
+                                      tokenizer */
+    const char *init;              /* what a config.json's student begins as: "teacher" (what of it matters most), or
+                                      "random"; NULL: the first where it is a narrowing of the teacher, else the other
+                                    */
     const char *keep_layers;       /* "0-3,8,11" */
     int64_t layers;                /* so many, those of the largest influence */
     int64_t hidden, heads, ffn;    /* so many channels, attention heads, neurons of the feed-forward part, chosen and
