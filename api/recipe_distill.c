@@ -39,6 +39,12 @@ static const pare_recipe_key keys[] = {
     KEY("device", 's', device, "cpu or cuda"),
     KEY("keep_layers", 's', keep_layers, "first step only: the student is these layers of the model (\"0-3,8\")"),
     KEY("layers", 'i', layers, "first step only: so many, those of the largest influence"),
+    KEY("hidden", 'i', hidden, "first step only: so many channels of the residual stream"),
+    KEY("heads", 'i', heads, "first step only: so many attention heads"),
+    KEY("ffn", 'i', ffn, "first step only: so many neurons of every feed-forward part"),
+    KEY("student", 'p', student, "first step only: a config.json, whose model learns"),
+    KEY("init", 's', init, "of that model: teacher, random"),
+    KEY("seed", 'i', seed, "order of the windows, and what begins at random"),
     KEY("to", 's', to, "what trained weights are stored as"),
 };
 
@@ -56,7 +62,8 @@ static void init(void *opts) {
 static pare_distill_opts options(const pare_recipe *r, const pare_recipe_step *s, const char *student,
                                  const char *out) {
     pare_distill_opts o = *(const pare_distill_opts *)s->opts;
-    o.teacher = r->model, o.student = o.keep_layers || o.layers ? NULL : student, o.out = out;
+    o.teacher = r->model, o.out = out;
+    if (!o.student && !pare_student_is_cut(&o)) o.student = student;
     if (!o.data) o.data = r->calib;
     o.format = s->last ? r->format : NULL;
     o.max_shard_bytes = s->last ? r->max_shard_bytes : 0;
@@ -64,12 +71,26 @@ static pare_distill_opts options(const pare_recipe *r, const pare_recipe_step *s
     return o;
 }
 
+static const char *chosen_by(const pare_distill_opts *o) {
+    return o->student       ? "--student"
+           : o->layers      ? "--layers"
+           : o->keep_layers ? "--keep-layers"
+           : o->hidden      ? "--hidden"
+           : o->heads       ? "--heads"
+                            : "--ffn";
+}
+
 static pare_status open(const pare_recipe *r, const pare_recipe_step *s, const pare_job_from *from, const char *out,
                         pare_job **job, pare_diag *d) {
     pare_distill_opts o = options(r, s, from->path, out);
-    if (!o.student && s->in != r->model)
-        return pare_fail(d, PARE_ERR_USAGE, NULL, o.layers ? "--layers" : "--keep-layers",
-                         "layers are chosen of the recipe's model: only the first step that writes a model can");
+    const char *own = ((const pare_distill_opts *)s->opts)->student;
+    if (own && !pare_given_is(own))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--student",
+                         "`%s` is no config.json; other students are what the steps before made", own);
+    if ((own || !o.student) && s->in != r->model)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, chosen_by(&o),
+                         "the student begins as the recipe's model: only the first step that writes a model can "
+                         "choose it");
     return pare_distill_plan(&o, from, job, d);
 }
 
