@@ -429,6 +429,7 @@ static pare_status walk(calibration *c, pare_diag *d) {
     pare_linears_free(&lin);
     pare_walk_opts o = {.batches = c->data.batches,
                         .tokens_per_batch = (size_t)(c->data.batch * c->data.ctx),
+                        .aside = c->job->method && c->job->method->rounds ? pare_round_held(c->data.batches) : 0,
                         .want = (c->job->method ? c->job->method->want : c->job->prune->criterion->want) |
                                 (c->job->save_imatrix ? PARE_STATS_ORIGINAL : 0),
                         .budget_bytes = BUDGET,

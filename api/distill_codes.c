@@ -21,7 +21,9 @@ typedef struct line { /* one group of a thread */
 
 typedef struct work {
     pare_codes *c;
-    bool open; /* latents from codes; else codes from latents */
+    bool open;      /* latents from codes; else codes from latents */
+    const float *w; /* open: what latents lean towards, or NULL */
+    float share;
     size_t group, bytes;
     char *memory; /* a line for each thread */
 } work;
@@ -60,6 +62,14 @@ static void open_group(const pare_qtype *q, const line *l, size_t g, const uint8
     }
 }
 
+/* From the middle towards w, `share` of the way there, or to the border where w lies beyond it. */
+static void lean_group(const line *l, size_t g, const float *w, float share, float *at) {
+    for (size_t i = 0; i < g; i++) {
+        float step = step_of(l, i), off = step > 0 ? (w[i] - l->w[i]) / step : 0;
+        at[i] += share * fminf(fmaxf(off, -0.5f), 0.5f) / SPAN;
+    }
+}
+
 static void snap_group(const pare_qtype *q, const line *l, size_t g, float *at, uint8_t *block, size_t stride) {
     for (size_t i = 0; i < g; i++) {
         float step = step_of(l, i) * SPAN, v = at[i] * step;
@@ -84,13 +94,15 @@ static void row_item(void *ctx, size_t r) {
         q->grid->unpack(q, block, s->row_bytes, 1, g, l.params, l.codes, g);
         ends(q, &l, g);
         if (k->open) open_group(q, &l, g, block, k->c->at + first);
-        else snap_group(q, &l, g, k->c->at + first, block, s->row_bytes);
+        if (k->w) lean_group(&l, g, k->w + first, k->share, k->c->at + first);
+        if (!k->open) snap_group(q, &l, g, k->c->at + first, block, s->row_bytes);
     }
 }
 
-static pare_status each_row(pare_codes *c, bool open, pare_diag *d) {
+static pare_status each_row(pare_codes *c, bool open, const float *w, float share, pare_diag *d) {
     const pare_scales *s = c->scales;
-    work k = {.c = c, .open = open, .group = s->type->grid->group ? s->type->grid->group : s->cols};
+    work k = {.c = c, .open = open, .w = w, .share = share, .group = s->type->grid->group};
+    if (!k.group) k.group = s->cols;
     k.bytes = (k.group * (3 * sizeof(float) + 4) + 63) / 64 * 64 + (s->type->grid->param_bytes + 63) / 64 * 64;
     if (!(k.memory = pare_malloc_aligned((size_t)pare_threads() * k.bytes)))
         return pare_fail(d, PARE_ERR_NOMEM, NULL, "codes", "no memory for a group per thread");
@@ -102,7 +114,11 @@ static pare_status each_row(pare_codes *c, bool open, pare_diag *d) {
 pare_status pare_codes_open(pare_scales *scales, pare_codes *out, pare_diag *d) {
     *out = (pare_codes){.scales = scales, .at = pare_malloc_aligned(scales->rows * scales->cols * sizeof(float))};
     if (!out->at) return pare_fail(d, PARE_ERR_NOMEM, NULL, "codes", "no memory for this matrix's latents");
-    return each_row(out, true, d);
+    return each_row(out, true, NULL, 0, d);
+}
+
+pare_status pare_codes_lean(pare_codes *c, const float *w, float share, pare_diag *d) {
+    return each_row(c, true, w, share, d);
 }
 
 void pare_codes_close(pare_codes *c) {
@@ -110,4 +126,4 @@ void pare_codes_close(pare_codes *c) {
     pare_free(c->zeros);
 }
 
-pare_status pare_codes_snap(pare_codes *c, pare_diag *d) { return each_row(c, false, d); }
+pare_status pare_codes_snap(pare_codes *c, pare_diag *d) { return each_row(c, false, NULL, 0, d); }

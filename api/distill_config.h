@@ -20,7 +20,7 @@ typedef struct pare_given {
     double range;     /* standard deviation of what begins at random */
     const char *type; /* what trained weights are stored as, where it says so; or NULL */
     bool from_teacher;
-    const char *why; /* it could not be from the teacher; or NULL */
+    const char *why;                              /* it could not be from the teacher; or NULL */
     int64_t hidden, groups, queries, ffn, layers; /* what stays of the teacher, where something goes; else 0 */
     int *layer_of;                                /* of the teacher, each layer's; NULL: by place */
     char *folder;                                 /* made; or NULL */

@@ -13,8 +13,9 @@
 #include <string.h>
 
 #define STEPS   120 /* of one batch each */
-#define RATE    2e-3
-#define AVERAGE 0.95 /* of the last steps is what counts: one batch each is noisy */
+#define RATE    1e-3
+#define AVERAGE 0.97 /* of the last steps is what counts: one batch each is noisy */
+#define LEAN    0.5f /* of the way to the original weights is where latents begin */
 #define HELD    8    /* one batch in so many judges */
 
 typedef struct block {
@@ -82,6 +83,20 @@ static pare_status mask(block *b, size_t i, pare_diag *d) {
     return PARE_OK;
 }
 
+/* Latents begin between GPTQ's codes and the original weights: where these lie near a border, it takes less to cross.
+ */
+static pare_status lean(block *b, size_t i, pare_diag *d) {
+    const pare_tensor *t = &b->run.m.g->values[b->r->v[i].value].tensor;
+    size_t rows = b->scales[i].rows, cols = b->scales[i].cols;
+    float *w = pare_malloc(rows * cols * sizeof *w);
+    if (!w) return no_memory(d);
+    for (size_t r = 0; r < rows; r++)
+        t->type->decode(t->type, (const char *)t->data + r * pare_row_bytes(t->type, cols), w + r * cols, cols);
+    pare_status s = pare_codes_lean(&b->codes[i], w, LEAN, d);
+    pare_free(w);
+    return s;
+}
+
 static pare_status matrices(block *b, pare_diag *d) {
     size_t n = b->r->n;
     b->scales = pare_calloc(n, sizeof *b->scales), b->codes = pare_calloc(n, sizeof *b->codes);
@@ -97,6 +112,7 @@ static pare_status matrices(block *b, pare_diag *d) {
         if (!(b->master[i] = pare_malloc_aligned(rows * cols * sizeof(float)))) return no_memory(d);
         PARE_TRY(pare_scales_values(s, b->master[i], d));
         PARE_TRY(mask(b, i, d));
+        PARE_TRY(lean(b, i, d));
         b->param[2 * i] = (pare_param){.name = t->map->name, .w = s->factor, .n = s->n};
         b->param[2 * i + 1] =
             (pare_param){.name = t->map->name, .w = b->codes[i].at, .n = rows * cols, .mask = b->codes[i].zeros};
@@ -141,6 +157,8 @@ static pare_status add_loss(block *b, pare_diag *d) {
     return s;
 }
 
+size_t pare_round_held(size_t batches) { return batches / HELD; }
+
 static pare_status open_block(block *b, pare_diag *d) {
     const pare_calib_data *data = b->r->data;
     const pare_optim optim = {.steps = STEPS,
@@ -161,7 +179,7 @@ static pare_status open_block(block *b, pare_diag *d) {
     PARE_TRY(add_loss(b, d));
     PARE_TRY(pare_lm_run_start(b->r->w, 0, &(pare_exec_opts){0}, &b->run, d));
     PARE_TRY(pare_lm_run_shape(&b->run, b->r->w, data->batch, data->ctx, NULL, 0, d));
-    b->held = data->batches >= HELD ? data->batches / HELD : 0;
+    b->held = pare_round_held(data->batches);
     b->bind = pare_calloc((size_t)b->n_in + (size_t)b->run.m.n_kv + 8, sizeof *b->bind);
     if (!b->bind) return no_memory(d);
     return pare_trainer_open(&optim, b->param, 2 * b->r->n, &b->trainer, d);

@@ -33,6 +33,8 @@ typedef struct pare_round_stage {
 
 /* Its grid's scales can be learned. */
 bool pare_round_can(const pare_job_tensor *t);
+/* How many of the last batches judge: neither trained on nor, before that, calibrated with. */
+size_t pare_round_held(size_t batches);
 /* The error on windows that are not trained on decides whether the learned rows are taken: all of them, or none. */
 pare_status pare_round_learn(pare_round_stage *r, pare_diag *d);
 

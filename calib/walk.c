@@ -230,8 +230,9 @@ static void report(walk *w, const char *what) {
 static pare_status one_group(walk *w, int stage, const pare_linear *l, size_t n, pare_diag *d) {
     pare_status s = make_stats(w, l, d);
     for (size_t b = 0; s == PARE_OK && b < w->batches; b++) {
-        s = run_group(w, stage, b, l, d);
-        if (s == PARE_OK) add_batch(w, b, l);
+        bool counts = among_all(b) < w->o->batches - w->o->aside;
+        if (counts) s = run_group(w, stage, b, l, d);
+        if (s == PARE_OK && counts) add_batch(w, b, l);
         for (int k = 0; k < 2; k++)
             if (w->cuts[k]) pare_cuts_release(w->cuts[k], b);
         report(w, l->name);

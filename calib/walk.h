@@ -52,6 +52,7 @@ typedef struct pare_walk_opts {
     pare_walk_side side[2]; /* 0 original, 1 reduced; the same structure, node by node */
     int64_t sym[2][PARE_SYM_COUNT];
     size_t batches, tokens_per_batch;
+    size_t aside;        /* of the batches, the last ones that no statistics are taken of */
     unsigned want;       /* PARE_STATS_... */
     size_t budget_bytes; /* of activations in memory, both models together; the rest goes to files */
     /* Called for each group of linears (n of them, of the reduced graph). It may replace weights

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Trained codes of every format that has scales: opened and snapped they are what they were; a latent moved by a tenth
- * of a step keeps its code, by a whole step takes the next; beyond the range it comes back to the border; what
- * is trained is what the rows decode to; the same bytes at 1 and 2 threads. */
+ * Trained codes of every format that has scales: opened (also leaning) and snapped they are what they were; a latent
+ * moved by a tenth of a step keeps its code, by a whole step takes the next; beyond the range it comes back to the
+ * border; what is trained is what the rows decode to; the same bytes at 1 and 2 threads. */
 #include "harness.h"
 
 #include <math.h>
@@ -65,6 +65,22 @@ static void moved(const pare_qtype *q, pare_codes *c, bool codebook) {
         if (i % 2 ? got[i] < was[i] : got[i] > was[i]) fail_msg("%s: value %zu went the other way", q->name, i);
 }
 
+/* Latents that lean towards other weights keep the codes; far weights bring every latent as near to the border. */
+static void leans(const pare_qtype *q, pare_codes *c) {
+    for (size_t i = 0; i < N; i++) w[i] = got[i] + (i % 2 ? 1e3f : -1e3f);
+    assert_int_equal(pare_codes_lean(c, w, 0.5f, NULL), PARE_OK);
+    for (size_t i = 0; i < N; i++) {
+        float by = (c->at[i] - start[i]) * SPAN;
+        if (fabsf(by - (i % 2 ? 0.25f : -0.25f)) > 1e-4f)
+            fail_msg("%s: latent %zu leans by %g", q->name, i, (double)by);
+    }
+    snap(c);
+    if (changed(got, was)) fail_msg("%s: %zu codes changed by leaning", q->name, changed(got, was));
+    assert_int_equal(pare_codes_lean(c, was, 0.5f, NULL), PARE_OK);
+    for (size_t i = 0; i < N; i++)
+        if (fabsf(c->at[i] - start[i]) > 1e-6f * (1 + fabsf(start[i]))) fail_msg("%s: %zu leans to itself", q->name, i);
+}
+
 static void one_format(const pare_qtype *q, pare_rng *r) {
     pare_scales s;
     pare_codes c;
@@ -74,6 +90,7 @@ static void one_format(const pare_qtype *q, pare_rng *r) {
     memcpy(start, c.at, sizeof start);
     snap(&c);
     if (changed(got, was)) fail_msg("%s: %zu codes changed although nothing was trained", q->name, changed(got, was));
+    leans(q, &c);
     /* products rounded to bf16 lie up to half a step of 8 bits beside their code */
     if (!strstr(q->name, ":bf16")) moved(q, &c, strncmp(q->name, "iq4", 3) == 0);
     for (size_t i = 0; i < N; i++) c.at[i] = i % 2 ? 1e6f : -1e6f;
