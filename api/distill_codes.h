@@ -30,7 +30,8 @@ typedef struct pare_codes {
 pare_status pare_codes_open(struct pare_scales *scales, pare_codes *out, pare_diag *d);
 void pare_codes_close(pare_codes *c);
 /* Latents anew: from the middle `share` (0 to 1) of the way to w [rows, cols], to the border where w lies beyond it. A
- * codebook's neighbours lie closer than its mean step in places: up to a share of 0.6 no code changes. */
+ * codebook's neighbours lie closer than its mean step in places: up to a share of 0.6 no code changes, but for products
+ * rounded to bf16, which lie beside their codes. */
 pare_status pare_codes_lean(pare_codes *c, const float *w, float share, pare_diag *d);
 /* Into the scales' rows, from the latents. */
 pare_status pare_codes_snap(pare_codes *c, pare_diag *d);
