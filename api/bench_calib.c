@@ -38,6 +38,10 @@ static void do_sgemm(void *ctx) {
     layer *l = ctx;
     pare_sgemm(false, false, N, N, N, 1.0f, l->a, N, l->x, N, 0.0f, l->w, N);
 }
+static void do_sgemm_bf16(void *ctx) {
+    layer *l = ctx;
+    pare_sgemm_bf16(false, false, N, N, N, 1.0f, l->a, N, l->x, N, 0.0f, l->w, N);
+}
 static void do_moments(void *ctx) {
     layer *l = ctx;
     pare_gram_add(N, TOKENS, l->x, l->h);
@@ -81,6 +85,7 @@ static pare_status measure(const pare_bench_run *r, layer *l) {
     double cube = (double)N * N * N, sgemm = emit(r, l, "sgemm", "OpenBLAS", do_openblas, 2 * cube, 0);
     double own = emit(r, l, "sgemm", "pare", do_sgemm, 2 * cube, sgemm);
     sgemm = own > sgemm ? own : sgemm;
+    emit(r, l, "sgemm", "pare, in bf16", do_sgemm_bf16, 2 * cube, sgemm);
     memset(l->h, 0, sizeof(float) * N * N);
     emit(r, l, "second moments", "", do_moments, cube, sgemm);
     if (pare_is_interrupted()) return PARE_ERR_INTERRUPTED;

@@ -44,7 +44,10 @@ static void pack_a(const mixed_job *g, const mixed_part *p, float *out) {
 static void pack_b(const mixed_job *g, const mixed_part *p, int64_t j, int n, float *panel) {
     size_t padded = (size_t)(n + 15) / 16 * 16;
     pare_mm_panel(g->t, g->trans_b, g->b, g->ldb, p->k0, p->kc, j, n, panel);
-    for (int64_t k = 0; k < p->kc; k++) g->t->round_bf16(panel + k * PARE_F32_COLS, padded, panel + k * PARE_F32_COLS);
+    if (padded == PARE_F32_COLS) g->t->round_bf16(panel, (size_t)p->kc * PARE_F32_COLS, panel);
+    else
+        for (int64_t k = 0; k < p->kc; k++)
+            g->t->round_bf16(panel + k * PARE_F32_COLS, padded, panel + k * PARE_F32_COLS);
     pare_mm_panel_times(g->alpha, p->kc, n, panel);
 }
 
