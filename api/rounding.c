@@ -4,6 +4,7 @@
  * the gradients of its matrices; the executor then runs these two stages alone, on what the walk has kept. */
 #include "api/rounding.h"
 
+#include "api/block_graph.h"
 #include "api/distill.h"
 #include "core/log.h"
 #include "core/status.h"
@@ -21,9 +22,9 @@
 typedef struct block {
     pare_round_stage *r;
     pare_lm_run run;
-    pare_value out, target, loss;
-    pare_value *in, *grad; /* cut values that the stage reads; per matrix */
-    int n_in;
+    pare_borders at; /* cut values that the stage reads, and what it is judged by */
+    pare_value target, loss;
+    pare_value *grad;    /* per matrix */
     pare_scales *scales; /* per matrix: master, from codes and scales */
     pare_codes *codes;
     float **master;
@@ -35,31 +36,6 @@ typedef struct block {
 
 static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "learned rounding", "no memory for the matrices of a layer in f32");
-}
-
-static bool contains(const pare_value *v, int n, pare_value x) {
-    for (int i = 0; i < n; i++)
-        if (v[i] == x) return true;
-    return false;
-}
-
-/* What the stage reads of earlier ones; the one value that later ones read of it, or PARE_NO_VALUE. */
-static pare_status borders(block *b, int first, int end, pare_diag *d) {
-    const pare_graph *g = b->run.m.g;
-    b->out = PARE_NO_VALUE;
-    if (!(b->in = pare_calloc((size_t)(end - first) * PARE_OP_MAX_IN + 1, sizeof *b->in))) return no_memory(d);
-    for (int i = first; i < (int)g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_in; k++) {
-            pare_value v = g->nodes[i].in[k];
-            if (v < 0 || g->values[v].kind != PARE_VALUE_NODE) continue;
-            int from = g->values[v].node;
-            if (i < end && from < first && !contains(b->in, b->n_in, v)) b->in[b->n_in++] = v;
-            if (i >= end && from >= first && from < end) b->out = b->out < 0 || b->out == v ? v : (pare_value)-2;
-        }
-    if (b->out == -2)
-        return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, pare_graph_stage_name(g, b->r->stage),
-                         "later stages read several values of it; learned rounding knows what one to aim at");
-    return PARE_OK;
 }
 
 /* The graph ends with the stage. */
@@ -146,7 +122,7 @@ static pare_status add_loss(block *b, pare_diag *d) {
         return no_memory(d);
     }
     b->target = pare_graph_input(g, "target", &pare_qtype_f32, 3, shape);
-    pare_value term = pare_loss_mse(g, b->out, b->target, dim);
+    pare_value term = pare_loss_mse(g, b->at.out, b->target, dim);
     b->loss = pare_loss_total(g, 1, &term, &one, pare_graph_const_f32(g, "loss.scale", 0, NULL, &each));
     pare_status s = pare_graph_status(g, d);
     if (s == PARE_OK) pare_graph_mark_output(g, b->loss);
@@ -172,15 +148,15 @@ static pare_status open_block(block *b, pare_diag *d) {
     int first, end;
     PARE_TRY(pare_lm_run_build(b->r->w, 0, &b->run, d));
     pare_graph_stage_range(b->run.m.g, b->r->stage, &first, &end);
-    PARE_TRY(borders(b, first, end, d));
-    if (b->out < 0) return PARE_OK; /* the last one: nothing to aim at */
+    PARE_TRY(pare_borders_find(b->run.m.g, b->r->stage, &b->at, d));
+    if (b->at.out < 0) return PARE_OK; /* the last one: nothing to aim at */
     cut_behind(b->run.m.g, b->r->stage, end);
     PARE_TRY(matrices(b, d));
     PARE_TRY(add_loss(b, d));
     PARE_TRY(pare_lm_run_start(b->r->w, 0, &(pare_exec_opts){0}, &b->run, d));
     PARE_TRY(pare_lm_run_shape(&b->run, b->r->w, data->batch, data->ctx, NULL, 0, d));
     b->held = pare_round_held(data->batches);
-    b->bind = pare_calloc((size_t)b->n_in + (size_t)b->run.m.n_kv + 8, sizeof *b->bind);
+    b->bind = pare_calloc((size_t)b->at.n_in + (size_t)b->run.m.n_kv + 8, sizeof *b->bind);
     if (!b->bind) return no_memory(d);
     return pare_trainer_open(&optim, b->param, 2 * b->r->n, &b->trainer, d);
 }
@@ -190,9 +166,9 @@ static pare_status open_block(block *b, pare_diag *d) {
 static pare_status pass(block *b, size_t batch, bool back, double *loss, pare_diag *d) {
     const pare_calib_data *data = b->r->data;
     int n = pare_lm_run_bindings(&b->run, data->ids + (int64_t)batch * data->batch * data->ctx, b->bind);
-    for (int i = 0; i < b->n_in; i++)
-        b->bind[n++] = (pare_binding){b->in[i], (void *)(uintptr_t)pare_walk_cut(b->r->walk, 1, b->in[i], batch)};
-    b->bind[n++] = (pare_binding){b->target, (void *)(uintptr_t)pare_walk_cut(b->r->walk, 0, b->out, batch)};
+    for (int i = 0; i < b->at.n_in; i++)
+        b->bind[n++] = (pare_binding){b->at.in[i], (void *)(uintptr_t)pare_walk_cut(b->r->walk, 1, b->at.in[i], batch)};
+    b->bind[n++] = (pare_binding){b->target, (void *)(uintptr_t)pare_walk_cut(b->r->walk, 0, b->at.out, batch)};
     int last = back ? pare_exec_stages(b->run.e) - 1 : b->r->stage;
     PARE_TRY(pare_exec_run(b->run.e, b->r->stage, b->bind, n, d));
     *loss += (double)*(const float *)pare_exec_value(b->run.e, b->loss)->data;
@@ -253,13 +229,13 @@ static void close_block(block *b) {
         if (b->master) pare_free(b->master[i]);
     }
     pare_free(b->scales), pare_free(b->codes), pare_free(b->master), pare_free(b->param);
-    pare_free(b->in), pare_free(b->grad), pare_free(b->bind);
+    pare_borders_close(&b->at), pare_free(b->grad), pare_free(b->bind);
 }
 
 pare_status pare_round_learn(pare_round_stage *r, pare_diag *d) {
-    block b = {.r = r};
+    block b = {.r = r, .at.out = PARE_NO_VALUE};
     pare_status s = open_block(&b, d);
-    if (s == PARE_OK && b.out >= 0) s = learn(&b, d);
+    if (s == PARE_OK && b.at.out >= 0) s = learn(&b, d);
     close_block(&b);
     return s;
 }
