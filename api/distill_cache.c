@@ -11,19 +11,16 @@
  * equal:  the teacher sees one window at a time, so that its numbers depend on the window alone
  * memory: windows up to the budget, the others in a file beside the output that no longer has a name; and one pass
  *         of rebuilt logits */
-#define _GNU_SOURCE
 #include "api/distill.h"
 
+#include "api/distill_kept.h"
 #include "core/status.h"
 #include "core/threads.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define BUDGET  ((uint64_t)512 << 20)
 #define NOTHING (-87.0) /* log of a mass that f32 does not have: a number, so that 0 log 0 stays 0 */
@@ -43,25 +40,10 @@ struct pare_teacher_top {
 };
 
 static pare_status open_file(pare_teacher_top *t, const char *out, pare_diag *d) {
-    char *path = pare_sprintf("%s.pare-teacher-XXXXXX", out);
-    if (!path) return pare_fail(d, PARE_ERR_NOMEM, NULL, "--teacher-top", "no memory for the teacher's distributions");
-    int fd = mkstemp(path);
-    pare_status s = PARE_OK;
-    void *p = MAP_FAILED;
-    if (fd < 0) s = pare_fail_errno(d, path, "cannot make a file for the teacher's distributions");
-    else {
-        unlink(path);
-        if (posix_fallocate(fd, 0, (off_t)t->file_bytes) == 0)
-            p = mmap(NULL, t->file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        close(fd);
-        if (p == MAP_FAILED)
-            s = pare_fail(d, PARE_ERR_NOSPACE, path, "--teacher-top",
-                          "no room for %zu bytes of the teacher's distributions; keep fewer, or use less text",
-                          t->file_bytes);
-        else t->file = p;
-    }
-    pare_free(path);
-    return s;
+    void *p;
+    PARE_TRY(pare_beside_map(out, "the teacher's distributions", "--teacher-top", t->file_bytes, &p, d));
+    t->file = p;
+    return PARE_OK;
 }
 
 static pare_status check(const pare_distill_run *x, pare_diag *d) {
