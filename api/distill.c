@@ -71,7 +71,7 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
     o->clip = or_default(o->clip, 1), o->momentum = or_default(o->momentum, 0.9);
     o->beta1 = or_default(o->beta1, 0.9), o->beta2 = or_default(o->beta2, 0.95), o->ema = or_default(o->ema, 0);
     if (o->warmup < 0) o->warmup = o->steps / 20;
-    return PARE_OK;
+    return pare_blocks_check(x, d);
 }
 
 /* Sizes that depend on the models. */
@@ -121,7 +121,7 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         "\"optimizer\": \"%s\", \"schedule\": \"%s\", \"rate\": %.17g, \"min_rate\": %.17g, \"decay\": %.17g, "
         "\"clip\": %.17g, \"beta1\": %.17g, \"beta2\": %.17g, \"momentum\": %.17g, \"ema\": %.17g, \"warmup\": "
         "%lld, \"steps\": %lld, \"ctx\": %lld, \"batch\": %lld, \"micro\": %lld, \"seed\": %llu, \"recompute\": %s, "
-        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g, \"device\": \"%s\", \"precision\": \"%s\"%s}",
+        "\"teacher_top\": %lld, \"rank\": %lld, \"alpha\": %.17g, \"device\": \"%s\", \"precision\": \"%s\"%s%s%s%s}",
         terms, ways[x->divergence], o->temperature, (long long)o->relation_heads, trains[x->train],
         o->optimizer ? o->optimizer : "adamw", o->schedule ? o->schedule : "cosine", o->rate, o->min_rate, o->decay,
         o->clip, o->beta1, o->beta2, o->momentum, o->ema, (long long)o->warmup, (long long)o->steps, (long long)o->ctx,
@@ -130,11 +130,13 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
         x->bf16 ? "bf16" : "f32",
         !x->given                ? ""
         : x->given->from_teacher ? ", \"init\": \"teacher\""
-                                 : ", \"init\": \"random\"");
+                                 : ", \"init\": \"random\"",
+        o->blockwise ? ", \"block_inputs\": \"" : "", o->blockwise ? o->block_inputs : "", o->blockwise ? "\"" : "");
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
-static uint64_t key_of(const pare_distill_run *x, const char *options) {
+uint64_t pare_distill_key(const pare_distill_run *x) {
+    const char *options = ((const pare_distill_text *)x->r->impl)->options;
     uint64_t key = pare_checksum(x->data.sum, options, strlen(options));
     key = pare_checksum(key, &x->data.train, sizeof x->data.train);
     for (size_t i = 0; i < x->n_params; i++) {
@@ -171,10 +173,10 @@ static pare_status open_all(pare_distill_run *x, pare_diag *d) {
     x->r->encoder = x->student.arch.family == PARE_FAMILY_BERT;
     PARE_TRY(x->r->encoder ? pare_distill_sentences_open(x, d) : pare_windows_open(x, d));
     PARE_TRY(pare_teacher_top_open(x, d));
-    return pare_distill_graph(x, d);
+    return x->o.blockwise ? pare_blocks_open(x, d) : pare_distill_graph(x, d);
 }
 
-static pare_status open_trainer(pare_distill_run *x, pare_diag *d) {
+pare_status pare_distill_open_trainer(pare_distill_run *x, pare_diag *d) {
     static const char *const kinds[] = {"adamw", "sgd"}, *const schedules[] = {"cosine", "linear", "constant"};
     const pare_distill_opts *o = &x->o;
     int kind, schedule;
@@ -199,22 +201,21 @@ static pare_status open_trainer(pare_distill_run *x, pare_diag *d) {
 }
 
 /* Steps until all are done. A checkpoint is kept now and then, and when the run is interrupted or fails. */
-static pare_status train(pare_distill_run *x, uint64_t key, const char *path, pare_diag *d) {
+pare_status pare_distill_train(pare_distill_run *x, uint64_t key, pare_meter *meter, int64_t before, pare_diag *d) {
     pare_trainer *t = &x->trainer;
+    const char *path = x->kept;
     double start = pare_now_s(), saved = start;
     int64_t first = t->done;
     pare_status s = PARE_OK;
-    pare_meter meter;
-    pare_meter_start(&meter, "distill", "steps", (uint64_t)(t->optim.steps - first));
     while (s == PARE_OK && t->done < t->optim.steps) {
         char item[96];
         s = pare_is_interrupted() ? pare_interrupted(d) : pare_distill_step(x, d);
         if (s != PARE_OK) break;
         double now = pare_now_s(), *row = t->curve + (t->done - 1) * PARE_CURVE;
         x->r->tokens_per_second = (double)((t->done - first) * x->r->tokens_per_step) / (now - start);
-        snprintf(item, sizeof item, "step %lld: loss %.4f, %.0f tokens/s", (long long)t->done, row[2],
-                 x->r->tokens_per_second);
-        pare_meter_step(&meter, item, (uint64_t)(t->done - first));
+        snprintf(item, sizeof item, "%s%sstep %lld: loss %.4f, %.0f tokens/s", x->blocks ? pare_blocks_name(x) : "",
+                 x->blocks ? ", " : "", (long long)t->done, row[2], x->r->tokens_per_second);
+        pare_meter_step(meter, item, (uint64_t)(before + t->done - first));
         bool due = x->o.save_every ? t->done % x->o.save_every == 0 : now - saved > SAVE_SECONDS;
         if (!due || pare_team_rank() > 0) continue;
         s = pare_resident_fetch(x, d);
@@ -247,7 +248,8 @@ static pare_status write_out(pare_distill_run *x, pare_distill_text *t, pare_dia
 }
 
 /* From the checkpoint, if there is one of this run. */
-static pare_status go_on(pare_distill_run *x, uint64_t key, const char *path, bool *found, pare_diag *d) {
+pare_status pare_distill_go_on(pare_distill_run *x, uint64_t key, bool *found, pare_diag *d) {
+    const char *path = x->kept;
     pare_diag why = {0};
     PARE_TRY(pare_team_same(key, "has other models, data or options", d));
     pare_status s = pare_team_rank() == 0 ? pare_trainer_load(&x->trainer, key, path, found, &why) : PARE_OK;
@@ -256,51 +258,64 @@ static pare_status go_on(pare_distill_run *x, uint64_t key, const char *path, bo
     return pare_distill_spread(x, s, found, d);
 }
 
-static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *path, pare_diag *d) {
+pare_status pare_distill_average(pare_distill_run *x, pare_diag *d) {
+    for (size_t i = 0; i < x->n_params; i++)
+        if (x->param[i].ema) memcpy(x->param[i].w, x->param[i].ema, x->param[i].n * sizeof(float));
+    if (x->trainer.optim.ema > 0) PARE_TRY(pare_distill_refresh(x, d));
+    for (size_t i = 0; i < x->student.n; i++)
+        if (x->student.scales[i]) pare_scales_settle(x->student.scales[i], x->student.master[i]);
+    return pare_distill_upload(x, d);
+}
+
+/* All layers at once. */
+static pare_status whole(pare_distill_run *x, pare_distill_text *t, pare_diag *d) {
     pare_distill_report *r = x->r;
     bool found = false;
-    PARE_TRY(open_all(x, d));
-    PARE_TRY(tell_options(x, t, d));
-    PARE_TRY(open_trainer(x, d));
-    uint64_t key = key_of(x, t->options);
-    for (size_t i = 0; i < x->student.n; i++) {
-        pare_tensor view =
-            pare_tensor_make(x->student.tensors[i].type, x->student.tensors[i].ndim, x->student.tensors[i].shape, NULL);
-        r->parameters += (uint64_t)pare_tensor_elems(&view);
-    }
-    r->steps = x->o.steps, r->tokens_per_step = x->o.batch * x->o.ctx;
-    if (r->encoder) r->tokens_per_step = x->o.batch * x->data.start[x->data.train] / x->data.train; /* about */
-    r->train_windows = x->data.train, r->eval_windows = x->data.n - x->data.train;
-    snprintf(t->note, sizeof t->note, "%s", x->data.note);
+    pare_meter meter;
+    PARE_TRY(pare_distill_open_trainer(x, d));
+    uint64_t key = pare_distill_key(x);
     pare_log(PARE_LOG_INFO, "%s; %llu of %llu parameters are trained", x->data.note, (unsigned long long)r->trained,
              (unsigned long long)r->parameters);
     PARE_TRY(pare_distill_measure(x, &r->before, d));
-    PARE_TRY(go_on(x, key, path, &found, d));
+    PARE_TRY(pare_distill_go_on(x, key, &found, d));
     r->resumed_from = x->trainer.done;
     if (found) PARE_TRY(pare_distill_refresh(x, d));
-    if (found) pare_log(PARE_LOG_INFO, "going on after step %lld (%s)", (long long)x->trainer.done, path);
+    if (found) pare_log(PARE_LOG_INFO, "going on after step %lld (%s)", (long long)x->trainer.done, x->kept);
+    pare_meter_start(&meter, "distill", "steps", (uint64_t)(r->steps - x->trainer.done));
     PARE_TRY(pare_resident_open(x, d));
-    PARE_TRY(train(x, key, path, d));
+    PARE_TRY(pare_distill_train(x, key, &meter, 0, d));
     PARE_TRY(pare_resident_fetch(x, d));
     pare_resident_close(x);
     double asked = (double)r->teacher_windows, by_all = 0;
     PARE_TRY(pare_team_agree(PARE_OK, d));
     pare_team_sum_f64(&asked, 1, pare_team_size(), &by_all);
     r->teacher_windows = (int64_t)by_all;
-    if (!(t->curve = pare_malloc((size_t)r->steps * PARE_CURVE * sizeof *t->curve)))
-        return pare_fail(d, PARE_ERR_NOMEM, NULL, "report", "no memory for the curve");
     memcpy(t->curve, x->trainer.curve, (size_t)r->steps * PARE_CURVE * sizeof *t->curve);
+    PARE_TRY(pare_distill_average(x, d));
+    return pare_distill_measure(x, &r->after, d);
+}
+
+static pare_status work(pare_distill_run *x, pare_distill_text *t, const char *path, pare_diag *d) {
+    pare_distill_report *r = x->r;
+    PARE_TRY(open_all(x, d));
+    PARE_TRY(tell_options(x, t, d));
+    for (size_t i = 0; i < x->student.n; i++) {
+        pare_tensor view =
+            pare_tensor_make(x->student.tensors[i].type, x->student.tensors[i].ndim, x->student.tensors[i].shape, NULL);
+        r->parameters += (uint64_t)pare_tensor_elems(&view);
+    }
+    r->steps = x->o.steps * (x->blocks ? x->student.arch.layers : 1), r->tokens_per_step = x->o.batch * x->o.ctx;
+    if (r->encoder) r->tokens_per_step = x->o.batch * x->data.start[x->data.train] / x->data.train; /* about */
+    r->train_windows = x->data.train, r->eval_windows = x->data.n - x->data.train;
+    snprintf(t->note, sizeof t->note, "%s", x->data.note);
+    if (!(t->curve = pare_calloc((size_t)r->steps * PARE_CURVE, sizeof *t->curve)))
+        return pare_fail(d, PARE_ERR_NOMEM, NULL, "report", "no memory for the curve");
     r->curve = t->curve;
-    for (size_t i = 0; i < x->n_params; i++)
-        if (x->param[i].ema) memcpy(x->param[i].w, x->param[i].ema, x->param[i].n * sizeof(float));
-    if (x->trainer.optim.ema > 0) PARE_TRY(pare_distill_refresh(x, d));
-    for (size_t i = 0; i < x->student.n; i++)
-        if (x->student.scales[i]) pare_scales_settle(x->student.scales[i], x->student.master[i]);
-    PARE_TRY(pare_distill_upload(x, d));
-    PARE_TRY(pare_distill_measure(x, &r->after, d));
+    PARE_TRY(x->blocks ? pare_blocks_work(x, t, d) : whole(x, t, d));
     if (pare_team_rank() > 0) return PARE_OK;
     PARE_TRY(write_out(x, t, d));
     unlink(path);
+    if (x->blocks) pare_journal_remove(x->blocks->journal);
     return PARE_OK;
 }
 
@@ -309,19 +324,13 @@ static void close_all(pare_distill_run *x) {
     pare_trainer_close(&x->trainer);
     pare_teacher_top_close(&x->top);
     pare_student_close(&x->student);
+    pare_blocks_close(&x->blocks); /* which has what the student reads */
     pare_given_close(&x->given);
     pare_lm_run_close(&x->teacher);
     pare_weights_close(&x->teacher_w);
     pare_source_close(&x->teacher_src);
     pare_windows_close(&x->data);
-    for (size_t i = 0; x->mask && i < x->n_params; i++) pare_free(x->mask[i]);
-    pare_free(x->mask);
-    pare_free(x->tensor);
-    pare_free(x->second);
-    for (size_t i = 0; x->unit && i < x->n_params; i++) pare_free(x->unit[i]);
-    pare_free(x->unit);
-    pare_free(x->param);
-    pare_free(x->grad);
+    pare_distill_forget(x);
     pare_free(x->tap);
     pare_free(x->lengths);
     pare_free(x->token_weight_at);

@@ -21,6 +21,7 @@
  *   distill_resident.c  parameters and optimizer on a device
  *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
  *   distill_team.c    what several processes exchange
+ *   distill_blocks.c  layer after layer (api/distill_blocks.h)
  *   distill_report.c  JSON and the curve as SVG */
 #ifndef PARE_API_DISTILL_H
 #define PARE_API_DISTILL_H
@@ -30,6 +31,7 @@
 #include "api/distill_config.h"
 #include "api/distill_tokens.h"
 #include "api/job.h"
+#include "core/log.h"
 #include "distill/loss.h"
 #include "distill/train.h"
 #include "formats/source_impl.h"
@@ -85,6 +87,8 @@ typedef struct pare_student {
     pare_scales **scales;     /* per tensor of the view: what makes master, or NULL */
     pare_codes **codes;       /* per tensor of the view: what makes the scales' rows, or NULL */
     pare_adapter **adapters;  /* per tensor of the view: what makes master, or NULL */
+    int *layer;               /* per tensor of the view: -1 outside layers */
+    bool *taught;             /* per tensor of the view: its data are trained rows already (distill_blocks.c) */
     const int *teacher_layer; /* per layer of the student: the teacher's it is compared with */
     pare_weights *w;
     pare_lm_run run;
@@ -105,6 +109,7 @@ typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the 
 
 typedef struct pare_teacher_top pare_teacher_top;
 typedef struct pare_resident pare_resident;
+typedef struct pare_blocks pare_blocks;
 
 typedef struct pare_tap {
     pare_value from, to; /* of the teacher's graph; the input of the student's that is bound to it */
@@ -127,6 +132,7 @@ typedef struct pare_distill_run {
     pare_teacher_top *top; /* NULL: its whole distributions, asked each time */
     pare_student student;
     pare_windows data;
+    pare_blocks *blocks; /* NULL: all layers at once */
     /* the student's graph */
     int forward_stages;
     pare_value teacher_logits, labels, scale, loss, term[PARE_TERMS];
@@ -157,6 +163,16 @@ pare_status pare_distill_titled(const pare_distill_opts *o, const char *title, p
  */
 pare_status pare_distill_plan(const pare_distill_opts *o, const pare_job_from *from, pare_job **job, pare_diag *d);
 
+/* A sum over all that the run depends on, once parameters are listed and options told. */
+uint64_t pare_distill_key(const pare_distill_run *x);
+pare_status pare_distill_open_trainer(pare_distill_run *x, pare_diag *d);
+/* From the checkpoint, if there is one of this run. */
+pare_status pare_distill_go_on(pare_distill_run *x, uint64_t key, bool *found, pare_diag *d);
+/* Steps until all of the trainer's are done. before: steps that the meter has seen */
+pare_status pare_distill_train(pare_distill_run *x, uint64_t key, pare_meter *meter, int64_t before, pare_diag *d);
+/* The masters as they will be written: their average, scales as their format has them. */
+pare_status pare_distill_average(pare_distill_run *x, pare_diag *d);
+
 /* distill_cut.c: student.job, and its arch, from `of`, cut as the options say; of->earlier is the job's. */
 pare_status pare_student_cut(pare_distill_run *x, const pare_job_from *of, const pare_job_opts *jo, pare_diag *d);
 /* The teacher as a folder of the shapes that x->given asks for; *path is the teacher's own where it is that already. */
@@ -169,6 +185,14 @@ bool pare_student_is_cut(const pare_distill_opts *o);
 pare_status pare_student_plan(pare_distill_run *x, const pare_job_from *from, pare_diag *d);
 pare_status pare_student_open(pare_distill_run *x, pare_diag *d);
 void pare_student_close(pare_student *s);
+/* The view's tensor i as a master, with what it is made of, where it is trained or the file has it otherwise. Opening
+ * does that for all but in a run block by block. */
+pare_status pare_student_hold(pare_distill_run *x, size_t i, pare_diag *d);
+/* A settled tensor's rows as they will be kept, f32 or its own format; their bytes. */
+size_t pare_student_rows(const pare_student *s, size_t i, const void **rows);
+void pare_student_take(pare_student *s, size_t i, const void *rows); /* into what is held */
+/* Nothing is held any longer: the tensor is these rows, which outlive the student. */
+void pare_student_release(pare_student *s, size_t i, void *rows);
 /* The job's trained tensors are the masters from now on. */
 pare_status pare_student_settle(pare_student *s, pare_diag *d);
 
@@ -210,6 +234,9 @@ pare_status pare_student_project(pare_distill_run *x, const char *name, pare_val
 
 /* distill_graph.c: the student's run is built, with losses and gradients, and started; parameters are listed. */
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);
+/* Parameters and their gradients, for a student's run that is built and has its loss. */
+pare_status pare_distill_gradients(pare_distill_run *x, pare_diag *d);
+void pare_distill_forget(pare_distill_run *x); /* what that has listed */
 
 /* distill_device.c */
 /* The device and the precision that options name. */
@@ -241,6 +268,12 @@ pare_status pare_teacher_top_logits(pare_distill_run *x, const int64_t *window, 
 pare_status pare_distill_refresh(pare_distill_run *x, pare_diag *d);
 pare_status pare_distill_step(pare_distill_run *x, pare_diag *d);
 pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pare_diag *d);
+/* Adds n rows of logits, q the student's, p the teacher's or NULL, and labels in x->labels_at. */
+pare_status pare_distill_rows(pare_distill_run *x, const float *q, const float *p, int64_t n, pare_distill_held *sum,
+                              pare_diag *d);
+/* Means of sums over all that was held out. */
+pare_status pare_distill_mean(const pare_distill_run *x, const pare_distill_held *sum, pare_distill_held *out,
+                              pare_diag *d);
 
 /* distill_team.c: all is collective (core/team.h). */
 /* Chooses o.micro: `most`, or fewer so that every process has a share of the step, or what the run had whose checkpoint
@@ -260,6 +293,9 @@ typedef struct pare_distill_text {
     char note[200], ran[128];
     char *options; /* JSON object */
     const char *names[PARE_DISTILL_TERMS];
+    pare_distill_block *block;
 } pare_distill_text;
+
+#include "api/distill_blocks.h"
 
 #endif

@@ -91,7 +91,7 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
     for (size_t i = 0; i < x->student.n + x->student.n_extra; i++) {
         bool extra = i >= x->student.n;
         float *w = x->student.master[i];
-        if (!w || !x->student.tensors[i].data) continue;
+        if (!w || !x->student.tensors[i].data || (x->blocks && !pare_blocks_trains(x, i))) continue;
         size_t v = 0;
         while (v < g->n_values && (g->values[v].kind != PARE_VALUE_WEIGHT || g->values[v].tensor.data != w)) v++;
         if (v == g->n_values) continue; /* a tied model's spare output matrix */
@@ -119,11 +119,12 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
     if (x->train == PARE_TRAIN_SCALES && !scaled)
         return pare_fail(d, PARE_ERR_USAGE, x->student.job->src->path, "--train",
                          "no matrix of the student is quantized, so there are no scales; quantize it first");
-    if (sparse) pare_log(PARE_LOG_INFO, "%zu matrices have zeros that were pruned; they stay zeros", sparse);
+    if (sparse && !x->blocks)
+        pare_log(PARE_LOG_INFO, "%zu matrices have zeros that were pruned; they stay zeros", sparse);
     return PARE_OK;
 }
 
-static pare_status gradients(pare_distill_run *x, pare_diag *d) {
+pare_status pare_distill_gradients(pare_distill_run *x, pare_diag *d) {
     pare_graph *g = x->student.run.m.g;
     const pare_grad_opts opts = {.recompute = x->o.recompute};
     size_t room = 2 * x->student.n + x->student.n_extra + 1; /* scales and codes of each */
@@ -150,6 +151,15 @@ static pare_status gradients(pare_distill_run *x, pare_diag *d) {
     return s;
 }
 
+void pare_distill_forget(pare_distill_run *x) {
+    for (size_t i = 0; x->mask && i < x->n_params; i++) pare_free(x->mask[i]);
+    for (size_t i = 0; x->unit && i < x->n_params; i++) pare_free(x->unit[i]);
+    pare_free(x->mask), pare_free(x->unit), pare_free(x->tensor), pare_free(x->second);
+    pare_free(x->param), pare_free(x->grad);
+    x->mask = NULL, x->unit = NULL, x->tensor = NULL, x->second = NULL, x->param = NULL, x->grad = NULL;
+    x->n_params = 0;
+}
+
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d) {
     pare_student *s = &x->student;
     pare_exec_opts on;
@@ -159,7 +169,7 @@ pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d) {
     PARE_TRY(pare_terms_add(x, d));
     PARE_TRY(causal_mask(x, d));
     PARE_TRY(start_teacher(x, d));
-    PARE_TRY(gradients(x, d));
+    PARE_TRY(pare_distill_gradients(x, d));
     PARE_TRY(pare_distill_device(x, &on, d));
     PARE_TRY(pare_lm_run_start(s->w, 0, &on, &s->run, d));
     for (size_t i = 0; i < x->n_taps && !x->top; i++) pare_exec_input_there(s->run.e, x->tap[i].to);

@@ -24,8 +24,7 @@ pare_status pare_beside_map(const char *beside, const char *what, const char *op
     if (fd < 0) s = pare_fail_errno(d, path, "cannot make a file for what a run keeps");
     else {
         unlink(path);
-        if (posix_fallocate(fd, 0, (off_t)bytes) == 0)
-            p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (posix_fallocate(fd, 0, (off_t)bytes) == 0) p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         close(fd);
         if (p == MAP_FAILED)
             s = pare_fail(d, PARE_ERR_NOSPACE, path, option,

@@ -19,15 +19,21 @@ static json_t *held(const pare_distill_held *h, bool encoder) {
 
 static char *render_json(const pare_distill_text *t) {
     const pare_distill_report *r = &t->r;
-    json_t *steps = json_array(), *terms = json_array(), *all = NULL;
+    json_t *steps = json_array(), *terms = json_array(), *blocks = json_array(), *all = NULL;
     for (int k = 0; k < r->n_terms; k++) json_array_append_new(terms, json_string(r->terms[k]));
     for (int64_t i = 0; i < r->steps; i++) {
         const double *c = r->curve + i * PARE_CURVE;
         json_t *row =
             json_pack("{s:I, s:f, s:f, s:f}", "step", (json_int_t)i + 1, "rate", c[0], "norm", c[1], "loss", c[2]);
+        if (r->n_blocks) json_object_set_new(row, "layer", json_integer((json_int_t)(i / (r->steps / r->n_blocks))));
         for (int k = 0; k < r->n_terms && k < PARE_CURVE - 3; k++)
             json_object_set_new(row, r->terms[k], json_real(c[3 + k]));
         json_array_append_new(steps, row);
+    }
+    for (int64_t i = 0; i < r->n_blocks; i++) {
+        const pare_distill_block *b = &r->blocks[i];
+        json_array_append_new(blocks, json_pack("{s:i, s:i, s:f, s:f}", "layer", b->layer, "target", b->target,
+                                                "before", b->before, "after", b->after));
     }
     json_error_t e;
     json_t *options = json_loads(t->options ? t->options : "{}", 0, &e);
@@ -39,6 +45,9 @@ static char *render_json(const pare_distill_text *t) {
                     (json_int_t)r->teacher_windows, "held_out", "before", held(&r->before, r->encoder), "after",
                     held(&r->after, r->encoder), "terms", terms, "curve", steps, "ran", r->ran ? r->ran : "",
                     "resident", (int)r->resident);
+    if (all && r->n_blocks) json_object_set(all, "blocks", blocks);
+    if (all && r->n_blocks) json_object_set_new(all, "kept_bytes", json_integer((json_int_t)r->kept_bytes));
+    json_decref(blocks);
     char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(all);
     if (!text) return NULL;
@@ -119,6 +128,7 @@ void pare_distill_close(pare_distill_report **rp) {
     pare_free(t->json);
     pare_free(t->svg);
     pare_free(t->curve);
+    pare_free(t->block);
     pare_free(t->options);
     pare_free(t);
     *rp = NULL;

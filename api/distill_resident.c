@@ -73,7 +73,7 @@ static pare_status one(pare_distill_run *x, size_t i, bool *full, pare_diag *d) 
 pare_status pare_resident_open(pare_distill_run *x, pare_diag *d) {
     bool full = false;
     x->r->device_bytes = pare_exec_device_bytes(x->student.run.e);
-    if (x->needs_teacher) x->r->device_bytes += pare_exec_device_bytes(x->teacher.e);
+    if (x->teacher.e) x->r->device_bytes += pare_exec_device_bytes(x->teacher.e);
     if (!can(x)) return PARE_OK;
     pare_resident *r = x->resident = pare_calloc(1, sizeof *r);
     if (!r) return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "no memory for the list of parameters");

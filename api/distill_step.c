@@ -68,8 +68,8 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
     int n;
     for (int64_t i = 0; i < x->o.micro; i++)
         window[i] = (int64_t)pare_order_at(x->o.seed, (uint64_t)x->data.train, (uint64_t)(first + i));
-    PARE_TRY(fill(x, window, d));
-    PARE_TRY(inputs(x, window, &n, d));
+    if (!x->blocks) PARE_TRY(fill(x, window, d));
+    PARE_TRY(x->blocks ? pare_blocks_inputs(x, window, &n, d) : inputs(x, window, &n, d));
     PARE_TRY(pare_exec_run(x->student.run.e, -1, x->bind, n, d));
     *loss += (double)value_of(x, x->loss);
     for (int t = 0, k = 0; t < PARE_TERMS; t++)
@@ -148,11 +148,10 @@ static void row_item(void *ctx, size_t i) {
     j->same[i] = most(p, j->vocab) == most(q, j->vocab);
 }
 
-static pare_status rows(pare_distill_run *x, int64_t n, pare_distill_held *sum, pare_diag *d) {
+pare_status pare_distill_rows(pare_distill_run *x, const float *q, const float *p, int64_t n, pare_distill_held *sum,
+                              pare_diag *d) {
     size_t count = (size_t)n;
-    const pare_tensor *q = pare_exec_value(x->student.run.e, x->student.run.m.out);
-    row_job j = {.q = q->data, .labels = x->labels_at, .vocab = (size_t)x->student.arch.vocab};
-    if (x->needs_teacher) j.p = pare_exec_value(x->teacher.e, x->teacher.m.out)->data;
+    row_job j = {.p = p, .q = q, .labels = x->labels_at, .vocab = (size_t)x->student.arch.vocab};
     j.kl = pare_calloc(count, 2 * sizeof *j.kl);
     j.same = pare_calloc(count, 1);
     j.loss = j.kl ? j.kl + count : NULL;
@@ -163,6 +162,13 @@ static pare_status rows(pare_distill_run *x, int64_t n, pare_distill_held *sum, 
     pare_free(j.kl);
     pare_free(j.same);
     return ok ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, "measuring", "no memory for a pass");
+}
+
+static pare_status rows(pare_distill_run *x, int64_t n, pare_distill_held *sum, pare_diag *d) {
+    const pare_tensor *q = pare_exec_value(x->student.run.e, x->student.run.m.out), *p = NULL;
+    const float *values = q->data; /* the next call may be about the same executor's tensor */
+    if (x->needs_teacher) p = pare_exec_value(x->teacher.e, x->teacher.m.out);
+    return pare_distill_rows(x, values, p ? p->data : NULL, n, sum, d);
 }
 
 /* Pass `number` over what was held out, of o.micro windows. */
@@ -192,14 +198,21 @@ pare_status pare_distill_measure(pare_distill_run *x, pare_distill_held *out, pa
         const double numbers[5] = {own.kl, own.loss, own.top1, own.cosine, own.similarity};
         pare_team_sum_f64(numbers, 5, (int)(passes - first < size ? passes - first : size), sum);
     }
+    const pare_distill_held all = {sum[0], sum[1], sum[2], sum[3], sum[4]};
+    return pare_distill_mean(x, &all, out, d);
+}
+
+pare_status pare_distill_mean(const pare_distill_run *x, const pare_distill_held *sum, pare_distill_held *out,
+                              pare_diag *d) {
+    int64_t held = x->data.n - x->data.train;
     double positions = (double)(held * x->o.ctx);
     int64_t rest = held % x->o.micro,
             pairs = held / x->o.micro * (x->o.micro * (x->o.micro - 1) / 2) + rest * (rest - 1) / 2;
-    *out = (pare_distill_held){.kl = sum[0] / positions,
-                               .loss = sum[1] / positions,
-                               .top1 = sum[2] / positions,
-                               .cosine = sum[3] / (double)held,
-                               .similarity = sqrt(sum[4] / (double)(pairs ? pairs : 1))};
+    *out = (pare_distill_held){.kl = sum->kl / positions,
+                               .loss = sum->loss / positions,
+                               .top1 = sum->top1 / positions,
+                               .cosine = sum->cosine / (double)held,
+                               .similarity = sqrt(sum->similarity / (double)(pairs ? pairs : 1))};
     if (!isfinite(out->kl) || !isfinite(out->loss) || !isfinite(out->similarity))
         return pare_fail(d, PARE_ERR_INPUT, x->student.job->src->path, "logits",
                          "the student's outputs on the windows held out are not finite");

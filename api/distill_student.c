@@ -78,24 +78,80 @@ static bool trained(const pare_distill_run *x, const pare_job_tensor *t, pare_te
     return x->train == PARE_TRAIN_ALL || (x->train == PARE_TRAIN_SCALES && pare_scales_known(t->map->src->type));
 }
 
-static pare_status add_scales(pare_student *s, const pare_job_tensor *t, pare_diag *d) {
+static pare_status add_scales(pare_student *s, size_t i, const pare_job_tensor *t, pare_diag *d) {
     if (picked(t))
         return pare_fail(d, PARE_ERR_UNSUPPORTED, s->job->src->path, t->map->src->name,
                          "rows or columns were taken out of it, so its scales cannot be trained");
-    pare_scales *k = s->scales[s->n] = pare_calloc(1, sizeof *k);
+    pare_scales *k = s->scales[i] = pare_calloc(1, sizeof *k);
     if (!k) return no_memory(d);
     return pare_scales_open(s->job->src, t->map->src, (size_t)t->rows, (size_t)t->cols, k, d);
 }
 
-static pare_status add_adapter(const pare_distill_run *x, pare_student *s, const pare_job_tensor *t, const float *w,
-                               pare_diag *d) {
+static pare_status add_adapter(pare_distill_run *x, size_t i, const pare_job_tensor *t, const float *w, pare_diag *d) {
+    pare_student *s = &x->student;
     size_t rank = (size_t)x->o.rank, rows = (size_t)t->rows, cols = (size_t)t->cols;
     if (rank > rows || rank > cols)
         return pare_fail(d, PARE_ERR_USAGE, s->job->src->path, "--rank", "%zu is more than %s has (%zu x %zu)", rank,
                          t->map->src->name, rows, cols);
-    pare_adapter *a = s->adapters[s->n] = pare_calloc(1, sizeof *a);
+    pare_adapter *a = s->adapters[i] = pare_calloc(1, sizeof *a);
     if (!a) return no_memory(d);
-    return pare_adapter_open(w, rows, cols, rank, x->o.alpha, x->o.seed * 1000003 + s->n, a, d);
+    return pare_adapter_open(w, rows, cols, rank, x->o.alpha, x->o.seed * 1000003 + i, a, d);
+}
+
+/* The view's tensor in f32. */
+static pare_status master(pare_student *s, size_t i, pare_diag *d) {
+    const pare_job_tensor *t = s->of[i];
+    pare_stored *v = &s->tensors[i];
+    size_t n = (size_t)t->rows * (size_t)t->cols;
+    float *p = s->master[i] = pare_malloc_aligned(n * sizeof *p);
+    if (!p) return no_memory(d);
+    PARE_TRY(decode(s, t, p, d));
+    v->type = &pare_qtype_f32, v->layout = PARE_LAYOUT_PLAIN, v->data = p, v->bytes = n * sizeof *p;
+    return PARE_OK;
+}
+
+pare_status pare_student_hold(pare_distill_run *x, size_t i, pare_diag *d) {
+    pare_student *s = &x->student;
+    const pare_job_tensor *t = s->of[i];
+    pare_tensor_name name;
+    bool wanted = pare_name_parse(s->arch.family, s->job->kind, t->map->name, &name) && trained(x, t, name);
+    if (!wanted && !picked(t)) return PARE_OK;
+    if (x->train == PARE_TRAIN_SCALES && t->map->ndim > 1) PARE_TRY(add_scales(s, i, t, d));
+    if (!s->master[i]) PARE_TRY(master(s, i, d));
+    if (x->train == PARE_TRAIN_ADAPTERS && wanted) PARE_TRY(add_adapter(x, i, t, s->master[i], d));
+    return x->train == PARE_TRAIN_QAT && pare_qat_trains(t) ? pare_qat_add(s, i, t, s->master[i], d) : PARE_OK;
+}
+
+static void let_go(pare_student *s, size_t i) {
+    if (s->scales && s->scales[i]) pare_scales_close(s->scales[i]), pare_free(s->scales[i]), s->scales[i] = NULL;
+    if (s->codes && s->codes[i]) pare_codes_close(s->codes[i]), pare_free(s->codes[i]), s->codes[i] = NULL;
+    if (s->adapters && s->adapters[i])
+        pare_adapter_close(s->adapters[i]), pare_free(s->adapters[i]), s->adapters[i] = NULL;
+    if (s->master) pare_free(s->master[i]), s->master[i] = NULL;
+}
+
+size_t pare_student_rows(const pare_student *s, size_t i, const void **rows) {
+    const pare_scales *k = s->scales[i];
+    *rows = k ? (const void *)k->data : s->master[i];
+    return k ? k->rows * k->row_bytes : s->tensors[i].bytes;
+}
+
+void pare_student_take(pare_student *s, size_t i, const void *rows) {
+    pare_scales *k = s->scales[i];
+    if (!k) memcpy(s->master[i], rows, s->tensors[i].bytes);
+    else memcpy(k->data, rows, k->rows * k->row_bytes);
+    for (size_t r = 0; k && r < k->rows; r++)
+        k->type->decode(k->type, k->data + r * k->row_bytes, s->master[i] + r * k->cols, k->cols);
+}
+
+void pare_student_release(pare_student *s, size_t i, void *rows) {
+    const void *now;
+    pare_stored *v = &s->tensors[i];
+    v->bytes = pare_student_rows(s, i, &now);
+    if (s->scales[i]) v->type = s->scales[i]->type;
+    v->layout = PARE_LAYOUT_PLAIN, v->data = rows;
+    s->taught[i] = true;
+    let_go(s, i);
 }
 
 static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
@@ -110,16 +166,9 @@ static pare_status add(pare_distill_run *x, pare_job_tensor *t, pare_diag *d) {
     if (!(v->name = pare_arena_strndup(s->arena, text, strlen(text)))) return no_memory(d);
     memcpy(v->shape, t->map->shape, sizeof v->shape);
     s->of[s->n] = t;
-    if (trained(x, t, name) || picked(t)) {
-        size_t n = (size_t)t->rows * (size_t)t->cols;
-        float *p = s->master[s->n] = pare_malloc_aligned(n * sizeof *p);
-        if (!p) return no_memory(d);
-        if (x->train == PARE_TRAIN_SCALES && t->map->ndim > 1) PARE_TRY(add_scales(s, t, d));
-        PARE_TRY(decode(s, t, p, d));
-        if (x->train == PARE_TRAIN_ADAPTERS && trained(x, t, name)) PARE_TRY(add_adapter(x, s, t, p, d));
-        if (x->train == PARE_TRAIN_QAT && pare_qat_trains(t)) PARE_TRY(pare_qat_add(s, s->n, t, p, d));
-        v->type = &pare_qtype_f32, v->layout = PARE_LAYOUT_PLAIN, v->data = p, v->bytes = n * sizeof *p;
-    }
+    s->layer[s->n] = name.layer;
+    if (x->o.blockwise && picked(t)) PARE_TRY(master(s, s->n, d)); /* its shape is not the file's */
+    if (!x->o.blockwise) PARE_TRY(pare_student_hold(x, s->n, d));
     s->n++;
     return PARE_OK;
 }
@@ -134,7 +183,10 @@ static pare_status open_view(pare_distill_run *x, pare_diag *d) {
     s->scales = pare_calloc(s->room, sizeof *s->scales);
     s->codes = pare_calloc(s->room, sizeof *s->codes);
     s->adapters = pare_calloc(s->room, sizeof *s->adapters);
-    if (!s->tensors || !s->of || !s->master || !s->scales || !s->codes || !s->adapters) return no_memory(d);
+    s->layer = pare_calloc(s->room, sizeof *s->layer);
+    s->taught = pare_calloc(s->room, sizeof *s->taught);
+    bool all = s->tensors && s->of && s->master && s->scales && s->codes && s->adapters && s->layer && s->taught;
+    if (!all) return no_memory(d);
     for (size_t i = 0; i < s->job->n; i++) PARE_TRY(add(x, &s->job->t[i], d));
     s->view = *(pare_source_impl *)s->job->src->impl;
     memset(&s->view.by_name, 0, sizeof s->view.by_name);
@@ -201,19 +253,9 @@ void pare_student_close(pare_student *s) {
     pare_name_index_free(&s->view.by_name);
     pare_job_close(&s->job);
     pare_student_cut_close(s);
-    for (size_t i = 0; s->master && i < s->room; i++) pare_free(s->master[i]);
-    for (size_t i = 0; s->scales && i < s->room; i++) {
-        if (s->scales[i]) pare_scales_close(s->scales[i]);
-        pare_free(s->scales[i]);
-    }
-    for (size_t i = 0; s->codes && i < s->room; i++) {
-        if (s->codes[i]) pare_codes_close(s->codes[i]);
-        pare_free(s->codes[i]);
-    }
-    for (size_t i = 0; s->adapters && i < s->room; i++) {
-        if (s->adapters[i]) pare_adapter_close(s->adapters[i]);
-        pare_free(s->adapters[i]);
-    }
+    for (size_t i = 0; s->master && i < s->room; i++) let_go(s, i);
+    pare_free(s->layer);
+    pare_free(s->taught);
     pare_free(s->adapters);
     pare_free(s->codes);
     pare_free(s->scales);
@@ -225,7 +267,7 @@ void pare_student_close(pare_student *s) {
 
 pare_status pare_student_settle(pare_student *s, pare_diag *d) {
     for (size_t i = 0; i < s->n; i++) {
-        if (!s->master[i]) continue;
+        if (!s->master[i] && !s->taught[i]) continue;
         pare_job_tensor *t = s->of[i];
         pare_mapped *m = pare_arena_alloc(s->job->arena, sizeof *m);
         pare_stored *src = pare_arena_alloc(s->job->arena, sizeof *src);
@@ -239,8 +281,8 @@ pare_status pare_student_settle(pare_student *s, pare_diag *d) {
             src->bytes = k->rows * k->row_bytes;
         if (!t->was) t->was = t->from, t->was_bytes = t->map->src->bytes, t->was_name = t->map->src->name;
         t->map = m;
-        t->from = k ? k->type : &pare_qtype_f32;
-        t->encoded = true;
+        t->from = k ? k->type : src->type;
+        t->encoded = true, t->paged = s->taught[i];
         t->pick_rows = t->pick_cols = NULL;
     }
     return PARE_OK;

@@ -39,6 +39,7 @@ typedef struct pare_job_tensor {
     char note[96];
     bool fallback;
     bool encoded;            /* map->src holds rows made by a calibrated method, in memory of the job */
+    bool paged;              /* encoded, and these rows are a file's pages: they leave memory once written */
     const float *importance; /* from a file: per column, one row of them for every importance_rows rows; or NULL */
     size_t importance_rows;
     const pare_qtype *was; /* remade: the source's format and bytes; or NULL */

@@ -34,6 +34,8 @@ static const pare_recipe_key keys[] = {
     KEY("save_every", 'i', save_every, "steps between checkpoints (every five minutes)"),
     KEY("recompute", 'b', recompute, "less memory, a third more time"),
     KEY("precision", 's', precision, "f32 or bf16, of products of matrices"),
+    KEY("blockwise", 'b', blockwise, "each layer by itself, steps steps each; memory for one at a time"),
+    KEY("block_inputs", 's', block_inputs, "student, teacher"),
     KEY("teacher_top", 'i', teacher_top, "keep the teacher's so many largest, for epochs that repeat"),
     KEY("relation_heads", 'i', relation_heads, "of the loss relation"),
     KEY("device", 's', device, "cpu or cuda"),

@@ -188,7 +188,7 @@ static pare_status one(stream *s, const chunk *c, buffers *b, pare_diag *d) {
     else if (t->emit == PARE_EMIT_SPARSE) PARE_TRY(pare_job_compact_put(t, s->w, c->row0, c->n, b->rows, b->parts, d));
     else if (t->emit == PARE_EMIT_GPTQ) PARE_TRY(put_gptq(s, t, c, b->rows, d));
     else PARE_TRY(put_ct(s, t, c, b->rows, b->parts, d));
-    if (t->map->src && !t->encoded) pare_source_release(s->job->src, t->map->src, c->row0, c->n);
+    if (t->map->src && (!t->encoded || t->paged)) pare_source_release(s->job->src, t->map->src, c->row0, c->n);
     if (t->encoded && s->job->journal)
         pare_journal_release(s->job->journal, (const uint8_t *)t->map->src->data + c->row0 * row, c->n * row);
     return PARE_OK;

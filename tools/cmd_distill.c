@@ -28,6 +28,7 @@ static const char usage[] =
 static const char examples[] =
     "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --steps 400\n"
+    "  pare distill --teacher SmolLM2-135M --student half -o first --data text.txt --blockwise --steps 60 --lr 3e-4\n"
     "  pare distill --teacher SmolLM2-135M --layers 15 -o student.gguf --to f16 --data text.txt --loss kl=1,hidden=1\n"
     "  pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 32 --device cuda\n"
     "  mpirun -n 4 pare distill --teacher SmolLM2-135M --student half -o healed --data text.txt --batch 16 --micro 2\n"
@@ -78,6 +79,13 @@ int pare_cmd_distill(int argc, char **argv) {
          "windows at once, gradients being added up (up to 2048 tokens, fewer of a large vocabulary)"},
         {"--ctx", 0, 'i', &o.ctx, "N", "tokens per window (256); encoders: most of a sentence (128)"},
         {"--loss", 0, 's', &o.loss, "TERMS", "what is made small (kl, encoders: embed)"},
+        {"--blockwise", 0, 'f', &o.blockwise, NULL,
+         "each layer by itself, in order, --steps steps each, towards what the teacher has behind its layers: memory "
+         "for one layer at a time (--loss: hidden, the default, cosine)"},
+        {"--block-inputs", 0, 's', &o.block_inputs, "WHOSE",
+         "blockwise: a layer reads what the student's layers before give, or the teacher's activations (student)"},
+        {"--block-memory", 0, 'b', &o.block_bytes, "BYTES",
+         "blockwise: for the activations of all windows; a file beside OUT has the rest (1G)"},
         {"--relation-heads", 0, 'i', &o.relation_heads, "N",
          "relation: heads that queries, keys and values are cut into, whatever the models have (the student's)"},
         {"--divergence", 0, 's', &o.divergence, "WAY", "kl's direction: forward, reverse, or js (forward)"},

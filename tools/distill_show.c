@@ -34,8 +34,26 @@ static void show_text(const pare_distill_report *r) {
     pare_cli_table_print(&t);
 }
 
+/* Layer by layer: how far what leaves each was from its target. */
+static void show_blocks(const pare_distill_report *r) {
+    const char *const head[] = {"layer", "towards the teacher's", "error before", "after"};
+    pare_cli_table *t = pare_cli_table_new("rrrr", head);
+    for (int64_t i = 0; i < r->n_blocks; i++) {
+        char layer[16], target[16], before[32], after[32];
+        snprintf(layer, sizeof layer, "%d", r->blocks[i].layer);
+        snprintf(target, sizeof target, "%d", r->blocks[i].target);
+        snprintf(before, sizeof before, "%.5f", r->blocks[i].before);
+        snprintf(after, sizeof after, "%.5f", r->blocks[i].after);
+        const char *const cells[] = {layer, target, before, after};
+        pare_cli_table_row(t, cells);
+    }
+    pare_cli_table_print(&t);
+    printf("\n");
+}
+
 void pare_show_distilled(const pare_distill_report *r, const char *out) {
     char memory[32];
+    if (r->n_blocks) show_blocks(r);
     if (r->encoder) show_sentences(r);
     else show_text(r);
     printf("\n%s\n%lld steps of %lld tokens, %llu of %llu parameters trained", r->note, (long long)r->steps,
@@ -47,6 +65,7 @@ void pare_show_distilled(const pare_distill_report *r, const char *out) {
     if (r->device_bytes)
         printf(", %s on the device, the optimizer %s", pare_cli_bytes(memory, r->device_bytes),
                r->resident ? "with it" : "in the host's memory");
+    if (r->n_blocks) printf(", %s of activations kept", pare_cli_bytes(memory, r->kept_bytes));
     printf("\n");
     printf("wrote %s (%s)\n", out, r->ran);
 }

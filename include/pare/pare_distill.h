@@ -54,7 +54,12 @@ typedef struct pare_distill_opts {
     uint64_t teacher_bytes; /* of memory for these, a file beside the output has the rest; 0: 512 MiB */
     bool force;
     uint64_t max_shard_bytes;
-    const char *device; /* where models run and gradients are computed: "cpu" (NULL) or "cuda" */
+    /* Each layer by itself, in order: --steps steps each, towards what the teacher has behind the layers that it stands
+     * for; memory for one layer's training at a time, and the activations of all windows */
+    bool blockwise;
+    const char *block_inputs; /* "student" (NULL): what its trained layers before give; "teacher": the teacher's own */
+    uint64_t block_bytes;     /* of memory for activations, a file beside the output has the rest; 0: 1 GiB */
+    const char *device;       /* where models run and gradients are computed: "cpu" (NULL) or "cuda" */
 } pare_distill_opts;
 
 #define PARE_DISTILL_TERMS 4
@@ -68,6 +73,13 @@ typedef struct pare_distill_held {
     double cosine, similarity;
 } pare_distill_held;
 
+/* A layer that learned by itself. Errors: of what leaves it, squared, over the square of what it should be; the mean
+ * over tokens that were held out. */
+typedef struct pare_distill_block {
+    int layer, target; /* the student's; the teacher's behind which lies what it aims at */
+    double before, after;
+} pare_distill_block;
+
 typedef struct pare_distill_report {
     bool encoder;                /* sentences; else a text in windows */
     int64_t steps, resumed_from; /* of them done by earlier runs */
@@ -77,6 +89,9 @@ typedef struct pare_distill_report {
     int n_terms;
     const char *terms[PARE_DISTILL_TERMS]; /* "kl", ... */
     const double *curve;                   /* [steps][6]: rate, norm of the gradient, loss, up to three terms */
+    int64_t n_blocks;                      /* 0: not layer by layer; else the steps are theirs, one after another */
+    const pare_distill_block *blocks;
+    uint64_t kept_bytes; /* activations of a run by layers */
     pare_distill_held before, after;
     uint64_t memory_bytes; /* of the student's pass forward and back */
     uint64_t device_bytes; /* taken on --device by both models and, where resident, the optimizer; 0: the CPU */

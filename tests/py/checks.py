@@ -11,13 +11,15 @@ def check(what, ok, more=""):
     print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
 
 
-def interrupt(command, output, env=None):
-    """Ctrl-C to a training run once its first checkpoint is there: did it end as interrupted, without an output?"""
+def interrupt(command, output, env=None, until=None, sign=signal.SIGINT):
+    """Ctrl-C to a training run once its first checkpoint is there (or until() holds): did it end as interrupted, without
+    an output?"""
+    until = until or (lambda: os.path.exists(f"{output}.pare-train"))
     p = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, env=env)
-    while p.poll() is None and not os.path.exists(f"{output}.pare-train"):
+    while p.poll() is None and not until():
         time.sleep(0.002)
-    p.send_signal(signal.SIGINT)
-    return p.wait() == 130 and not os.path.exists(output)
+    p.send_signal(sign)
+    return p.wait() in (130, -signal.SIGKILL) and not os.path.exists(output)
 
 
 def finish():

@@ -47,7 +47,7 @@ check("the same bytes at another number of threads", first == again)
 
 # ---- the other losses, and activation checkpointing ----
 for name, extra in (("ce", ["--loss", "ce"]), ("js", ["--divergence", "js", "--loss", "kl=1,hidden=1,ce=0.5"]),
-                    ("recompute", ["--recompute"])):
+                    ("recompute", ["--recompute"]), ("blockwise", ["--blockwise"])):
     a, _ = must(f"{out}/{name}-cpu.gguf", "--steps", 2, *extra)
     b, _ = must(f"{out}/{name}-gpu.gguf", "--steps", 2, *extra, "--device", "cuda")
     off = max(abs(x["loss"] - y["loss"]) for x, y in zip(a["curve"], b["curve"]))

@@ -52,6 +52,9 @@ for n in (2, 4):  # 6 passes go round 4 processes twice, not evenly
           all(same(f"1.{e}", f"{n}.{e}") for e in ("gguf", "json", "svg")))
     check(f"{n} processes: one of them speaks", r.stdout.count("wrote ") == 1 and r.stderr.count("going") == 0 and
           r.stderr.count("windows of") == 1)
+for n, line in ((1, one), (2, lambda *a: mpirun(2, *a))):
+    must(line(*distill(f"b{n}.gguf", "--micro", 1, "--blockwise", "--json", f"{out}/b{n}.json", "--quiet", steps=4)))
+check("layer by layer", same("b1.gguf", "b2.gguf") and same("b1.json", "b2.json"))
 must(one("prune", teacher, "-o", f"{out}/half", "--method", "magnitude", "--pattern", "2:4", "--quiet"))
 heal = ["distill", "--teacher", teacher, "--student", f"{out}/half", "--data", train, "--ctx", 64, "--batch", 4, "--micro", 2,
         "--steps", 3, "--threads", 1, "--optimizer", "sgd", "--ema", "0.9", "--quiet", "-o"]
