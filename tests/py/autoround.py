@@ -3,29 +3,16 @@
 codes, moved a little; the same bytes at every thread count and after kill -9; zeros that stay; refusals.
 
 usage: autoround.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 import gguf
 import numpy as np
-from checks import check, finish
+from checks import check, commands, finish, fresh, two_texts
 
 pare, models, text, out = sys.argv[1:5]
 model = f"{models}/stories260k/stories260k-f32.gguf"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
-body = open(text, "rb").read().decode(errors="ignore")
-train, held = f"{out}/train.txt", f"{out}/held.txt"
-cut = body.index("\n", 60000)
-open(train, "w").write(body[:cut])
-open(held, "w").write(body[cut:cut + 15000])
-
-
-def run(*a):
-    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
-
-
-def must(*a):
-    r = run(*a)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+fresh(out)
+train, held = two_texts(text, out, 60000, 15000)
+run, must = commands(pare)
 
 
 def command(o, method, to, source=model, ctx=256, windows=32):

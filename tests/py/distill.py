@@ -3,31 +3,18 @@
 every thread count, with activation checkpointing, and after an interruption; zeros and codes that stay; refusals.
 
 usage: distill.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, subprocess, sys
+import json, os, sys
 import xml.dom.minidom
 import gguf
 import numpy as np
 from safetensors.numpy import load_file
-from checks import check, finish, interrupt
+from checks import check, commands, finish, fresh, interrupt, two_texts
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
-body = open(text, "rb").read().decode(errors="ignore")
-train, held = f"{out}/train.txt", f"{out}/held.txt"
-cut = body.index("\n", 120000)
-open(train, "w").write(body[:cut])
-open(held, "w").write(body[cut:cut + 12000])
-
-
-def run(*a, quiet=True):
-    return subprocess.run([pare, *map(str, a)] + (["--quiet"] if quiet else []), capture_output=True, text=True)
-
-
-def must(*a):
-    r = run(*a)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+fresh(out)
+train, held = two_texts(text, out, 120000, 12000)
+run, must = commands(pare)
 
 
 def kl(model):

@@ -4,30 +4,16 @@ divergence, judged by `pare verify` in f32; on the processor's own products of b
 every thread count and after an interruption; refusals.
 
 usage: distill_bf16.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, subprocess, sys
+import json, os, sys
 import numpy as np
 from safetensors.numpy import load_file
-from checks import check, finish, interrupt
+from checks import check, commands, finish, fresh, interrupt, two_texts
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
-body = open(text, "rb").read().decode(errors="ignore")
-train, held = f"{out}/train.txt", f"{out}/held.txt"
-cut = body.index("\n", 120000)
-open(train, "w").write(body[:cut])
-open(held, "w").write(body[cut:cut + 12000])
-
-
-def run(*a, level=None):
-    env = {**os.environ, "PARE_CPU": level} if level else None
-    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True, env=env)
-
-
-def must(*a, level=None):
-    r = run(*a, level=level)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+fresh(out)
+train, held = two_texts(text, out, 120000, 12000)
+run, must = commands(pare)
 
 
 def distill(o, *a):
@@ -38,7 +24,7 @@ def distill(o, *a):
 def taught(name, *a, level=None):
     """The losses of a run, and what it came to on text that was not trained on, in f32."""
     o = f"{out}/{name}"
-    must(*distill(o, "--steps", 100, "--threads", 1, "--json", f"{o}.json", *a), level=level)
+    must(*distill(o, "--steps", 100, "--threads", 1, "--json", f"{o}.json", *a), env={**os.environ, "PARE_CPU": level} if level else None)
     must("verify", teacher, o, "--data", held, "--ctx", 128, "--json", f"{o}.v.json")
     report = json.load(open(f"{o}.json"))
     return report, np.array([c["loss"] for c in report["curve"]]), json.load(open(f"{o}.v.json"))["metrics"]["kl_mean"]["value"]

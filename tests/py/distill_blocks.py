@@ -8,23 +8,14 @@ import json, os, shutil, signal, subprocess, sys
 import gguf
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from checks import check, finish, interrupt
+from checks import check, commands, finish, fresh, interrupt
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 train = f"{out}/train.txt"
 open(train, "w").write(open(text, "rb").read(120000).decode(errors="ignore"))
-
-
-def run(*a):
-    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
-
-
-def must(*a):
-    r = run(*a)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+run, must = commands(pare)
 
 
 def same(*names):

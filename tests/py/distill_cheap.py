@@ -3,27 +3,18 @@
 adapters of low rank.
 
 usage: distill_cheap.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, subprocess, sys
+import json, os, sys
 import gguf
 import numpy as np
-from checks import check, finish, interrupt
+from checks import check, commands, finish, fresh, interrupt
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 body = open(text, "rb").read().decode(errors="ignore")
 train = f"{out}/train.txt"
 open(train, "w").write(body[:14000])
-
-
-def run(*a):
-    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
-
-
-def must(*a):
-    r = run(*a)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+run, must = commands(pare)
 
 
 def same(a, b):

@@ -6,25 +6,16 @@ usage: distill_config.py PARE LOGITS_DUMP MODELS TEXT OUTDIR     (MODELS holds s
 import json, os, random, shutil, subprocess, sys
 import numpy as np
 from safetensors.numpy import load_file
-from checks import check, finish, interrupt
+from checks import check, commands, finish, fresh, interrupt
 from reference import forward
 
 pare, dump, models, text, out = sys.argv[1:6]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 train = f"{out}/train.txt"
 open(train, "wb").write(open(text, "rb").read()[:9000])
 theirs = json.load(open(f"{teacher}/config.json"))
-
-
-def run(*a):
-    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
-
-
-def must(*a):
-    r = run(*a)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+run, must = commands(pare)
 
 
 def config(name, base=theirs, **over):

@@ -3,15 +3,14 @@
 interruption, every node of the pass on the device.
 
 usage: distill_cuda.py PARE PLUGIN MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, subprocess, sys
+import json, os, subprocess, sys
 import numpy as np
-from checks import check, finish, interrupt
+from checks import check, finish, fresh, interrupt
 from safetensors.numpy import load_file
 
 pare, plugin, models, text, out = sys.argv[1:6]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 train = f"{out}/train.txt"
 open(train, "wb").write(open(text, "rb").read()[:6000])
 env = {**os.environ, "PARE_PLUGIN_CUDA": plugin}

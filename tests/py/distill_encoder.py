@@ -3,14 +3,13 @@
 bytes at every thread count and after an interruption, projections that are not written, refusals.
 
 usage: distill_encoder.py PARE OUTDIR"""
-import json, os, random, shutil, subprocess, sys
+import json, os, random, sys
 from safetensors.numpy import load_file
-from checks import check, finish, interrupt
+from checks import check, commands, finish, fresh, interrupt
 from tiny_encoder import tiny_encoder
 
 pare, out = sys.argv[1:3]
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 teacher = tiny_encoder(f"{out}/teacher")
 random.seed(3)
 words = "a cat dog man plays guitar runs over the hill and sings to two birds while rain falls on 42 green fields".split()
@@ -18,15 +17,7 @@ lines = [" ".join(random.choices(words, k=random.randint(2, 11))) + "." for _ in
 train, held = f"{out}/train.txt", f"{out}/held.txt"
 open(train, "w").write("\n".join(lines[:220]))
 open(held, "w").write("\n".join(lines[220:]))
-
-
-def run(*a):
-    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
-
-
-def must(*a):
-    r = run(*a)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+run, must = commands(pare)
 
 
 def cosine(model):

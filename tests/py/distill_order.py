@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which windows and sentences are learned from, as distill/order.h says it."""
+"""What a peer must do as pare does to learn the same: the order of windows and sentences (distill/order.h), the rate of a
+step (distill/optim.h), a text's tokens."""
+import math, struct, subprocess
+import numpy as np
+
 MASK64 = (1 << 64) - 1
 
 
@@ -20,3 +24,17 @@ def order(seed, n, at):  # distill/order.h
             left, right = right, left ^ (mix((key + 0x9E3779B97F4A7C15 * (r + 1) + right) & MASK64) & mask)
         x = left << half | right
         if x < n: return x
+
+
+def rate(t, steps, top):
+    """Cosine from `top` to a tenth of it, behind a rise over a twentieth of the steps."""
+    warm = steps // 20
+    if t < warm: return top * (t + 1) / (warm + 1)
+    return top * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (t - warm) / (steps - 1 - warm))))
+
+
+def token_ids(tok_dump, model, text):
+    """By pare's tokenizer, behind the one that begins a text."""
+    body = open(text, "rb").read()
+    raw = subprocess.run([tok_dump, model, "encode", "1"], input=struct.pack("<I", len(body)) + body, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, "<i4")[1:].astype(np.int64)

@@ -3,15 +3,14 @@
 another number of processes, processes that fail or are killed, commands that are not shared.
 
 usage: mpi.py PARE TEACHER TEXT OUTDIR"""
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 import gguf
 import numpy as np
 from safetensors.numpy import load_file
-from checks import check, finish
+from checks import check, finish, fresh
 
 pare, teacher, text, out = sys.argv[1:5]
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 train = f"{out}/train.txt"
 open(train, "wb").write(open(text, "rb").read(120000))
 # Processes that wait for one another must give way where there are fewer cores than processes.

@@ -3,29 +3,21 @@
 windows in the same order. The curves must agree step by step; then the speed of both on one shape.
 
 usage: peer_distill.py PARE TOK_DUMP MODELS TEXT OUTDIR"""
-import json, math, os, shutil, struct, subprocess, sys, time
+import json, math, os, shutil, sys, time
 import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-from distill_order import order
+from checks import commands, fresh
+from distill_order import order, rate, token_ids
 
 pare, tok_dump, models, text, out = sys.argv[1:6]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 STEPS, CTX, BATCH, HELD, LR = 30, 128, 4, 8, 2e-3
 TERMS = {"kl": 1.0, "ce": 0.5}
-
-
-def must(*a):
-    r = subprocess.run([pare, *map(str, a)], capture_output=True, text=True)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: {r.stderr}")
-
-
-body = open(text, "rb").read()
-raw = subprocess.run([tok_dump, teacher, "encode", "1"], input=struct.pack("<I", len(body)) + body, capture_output=True, check=True).stdout
-ids = np.frombuffer(raw, "<i4")[1:].astype(np.int64)
+_, must = commands(pare)
+ids = token_ids(tok_dump, teacher, text)
 n = (len(ids) - 1) // CTX
 train = n - HELD
 
@@ -35,13 +27,6 @@ def batch(step, dtype):
     x, y = np.stack([ids[r:r + CTX] for r in rows]), np.stack([ids[r + 1:r + CTX + 1] for r in rows])
     x[:, 0] = 1  # BOS, as the model's tokenizer says
     return torch.tensor(x), torch.tensor(y)
-
-
-def rate(t):
-    warm = STEPS // 20
-    if t < warm: return LR * (t + 1) / (warm + 1)
-    at = (t - warm) / (STEPS - 1 - warm)
-    return LR * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * at)))
 
 
 def loss_of(student, big, x, y):
@@ -64,7 +49,7 @@ def curve(dtype):
     student = AutoModelForCausalLM.from_pretrained(f"{out}/cut").to(dtype)
     o, got = optimizer(student), []
     for step in range(STEPS):
-        for g in o.param_groups: g["lr"] = rate(step)
+        for g in o.param_groups: g["lr"] = rate(step, STEPS, LR)
         loss = loss_of(student, big, *batch(step, dtype))
         o.zero_grad()
         loss.backward()
@@ -98,14 +83,14 @@ def speed(threads):
 def ours(steps, threads):
     t = os.times()
     must("distill", "--teacher", f"{out}/ten", "-o", f"{out}/ten-out", "--data", text, "--loss", "ce", "--ctx", 256, "--batch", 16, "--micro", 16,
-         "--eval-windows", 1, "--steps", steps, "--warmup", 0, "--threads", threads, "--force", "--quiet")
+         "--eval-windows", 1, "--steps", steps, "--warmup", 0, "--threads", threads, "--force")
     u = os.times()
     return u.children_user + u.children_system - t.children_user - t.children_system
 
 
-must("prune", teacher, "-o", f"{out}/cut", "--pattern", "layers", "--drop", "2-3", "--no-heal", "--quiet")
+must("prune", teacher, "-o", f"{out}/cut", "--pattern", "layers", "--drop", "2-3", "--no-heal")
 must("distill", "--teacher", teacher, "--keep-layers", "0-1,4", "-o", f"{out}/student", "--data", text, "--ctx", CTX, "--batch", BATCH, "--steps", STEPS,
-     "--lr", LR, "--loss", "kl=1,ce=0.5", "--eval-windows", HELD, "--json", f"{out}/r.json", "--quiet")
+     "--lr", LR, "--loss", "kl=1,ce=0.5", "--eval-windows", HELD, "--json", f"{out}/r.json")
 mine = [c["loss"] for c in json.load(open(f"{out}/r.json"))["curve"]]
 exact, single = curve(torch.float64), curve(torch.float32)
 off = [max(abs(a - b) / b for a, b in zip(c, exact)) for c in (mine, single)]

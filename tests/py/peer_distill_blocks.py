@@ -3,27 +3,19 @@
 has before the next one that was kept, from what the trained layers before it give. The curves must agree step by step.
 
 usage: peer_distill_blocks.py PARE TOK_DUMP MODELS TEXT OUTDIR"""
-import json, math, os, shutil, struct, subprocess, sys
+import json, sys
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
-from distill_order import order
+from checks import commands, fresh
+from distill_order import order, rate, token_ids
 
 pare, tok_dump, models, text, out = sys.argv[1:6]
 teacher = f"{models}/stories260k"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 STEPS, CTX, BATCH, HELD, LR, TARGETS = 15, 128, 4, 8, 4e-3, (1, 3, 4)
-
-
-def must(*a):
-    r = subprocess.run([pare, *map(str, a)], capture_output=True, text=True)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: {r.stderr}")
-
-
-body = open(text, "rb").read()
-raw = subprocess.run([tok_dump, teacher, "encode", "1"], input=struct.pack("<I", len(body)) + body, capture_output=True, check=True).stdout
-ids = np.frombuffer(raw, "<i4")[1:].astype(np.int64)
+_, must = commands(pare)
+ids = token_ids(tok_dump, teacher, text)
 train = (len(ids) - 1) // CTX - HELD
 
 
@@ -31,12 +23,6 @@ def batch(step):
     x = np.stack([ids[r:r + CTX] for r in (order(1, train, step * BATCH + i) * CTX for i in range(BATCH))])
     x[:, 0] = 1  # BOS, as the model's tokenizer says
     return torch.tensor(x)
-
-
-def rate(t):
-    warm = STEPS // 20
-    if t < warm: return LR * (t + 1) / (warm + 1)
-    return LR * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (t - warm) / (STEPS - 1 - warm))))
 
 
 def through(model, layer, h):
@@ -64,7 +50,7 @@ def curve(dtype):
         o = torch.optim.AdamW([{"params": [p for p in own if p.ndim > 1], "weight_decay": 0.01}, {"params": [p for p in own if p.ndim == 1], "weight_decay": 0.0}],
                               lr=LR, betas=(0.9, 0.95), eps=1e-8)
         for step in range(STEPS):
-            for g in o.param_groups: g["lr"] = rate(step)
+            for g in o.param_groups: g["lr"] = rate(step, STEPS, LR)
             y, t = first(through(student, layer, mine[step])), aim[step]
             loss = ((y - t).square().sum(-1) / t.square().sum(-1)).mean()
             o.zero_grad()
@@ -76,9 +62,9 @@ def curve(dtype):
     return got
 
 
-must("prune", teacher, "-o", f"{out}/cut", "--pattern", "layers", "--drop", "1,3", "--no-heal", "--quiet")
+must("prune", teacher, "-o", f"{out}/cut", "--pattern", "layers", "--drop", "1,3", "--no-heal")
 must("distill", "--teacher", teacher, "--keep-layers", "0,2,4", "-o", f"{out}/student", "--data", text, "--ctx", CTX, "--batch", BATCH, "--steps", STEPS,
-     "--lr", LR, "--blockwise", "--eval-windows", HELD, "--json", f"{out}/r.json", "--quiet")
+     "--lr", LR, "--blockwise", "--eval-windows", HELD, "--json", f"{out}/r.json")
 mine = [c["loss"] for c in json.load(open(f"{out}/r.json"))["curve"]]
 exact, single = curve(torch.float64), curve(torch.float32)
 off = [max(abs(a - b) / b for a, b in zip(c, exact)) for c in (mine, single)]

@@ -4,26 +4,19 @@ embeddings, AdamW, the same sentences in the same order. The curves must agree s
 give pare's embeddings.
 
 usage: peer_distill_encoder.py PARE MINILM TEXT OUTDIR"""
-import copy, json, math, os, random, re, shutil, subprocess, sys
+import copy, json, random, re, sys
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from transformers import AutoModel
-from checks import check, finish
-from distill_order import order
+from checks import check, commands, finish, fresh
+from distill_order import order, rate
 
 pare, minilm, text, out = sys.argv[1:5]
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
+fresh(out)
 STEPS, BATCH, CTX, HELD, LR = 20, 16, 48, 32, 3e-4
-
-
-def must(*a):
-    r = subprocess.run([pare, *map(str, a)], capture_output=True, text=True)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: {r.stderr}")
-
-
+_, must = commands(pare)
 body = open(text, "rb").read(300000).decode(errors="ignore")
 lines = list(dict.fromkeys(s.strip() for s in re.split(r"[.!?\n\t]", body) if 20 <= len(s.strip()) <= 200))[:1200]
 random.Random(1).shuffle(lines)
@@ -32,12 +25,6 @@ tok = Tokenizer.from_file(f"{minilm}/tokenizer.json")
 tok.no_padding(), tok.enable_truncation(CTX)
 ids = [tok.encode(s).ids for s in lines]
 train = len(ids) - HELD
-
-
-def rate(t):
-    warm = STEPS // 20
-    if t < warm: return LR * (t + 1) / (warm + 1)
-    return LR * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (t - warm) / (STEPS - 1 - warm))))
 
 
 def embed(model, rows):
@@ -56,7 +43,7 @@ def curve(dtype):
     o = torch.optim.AdamW([{"params": [p for p in parts if p.ndim > 1], "weight_decay": 0.01}, {"params": [p for p in parts if p.ndim == 1], "weight_decay": 0.0}], lr=LR, betas=(0.9, 0.95), eps=1e-8)
     got = []
     for step in range(STEPS):
-        for g in o.param_groups: g["lr"] = rate(step)
+        for g in o.param_groups: g["lr"] = rate(step, STEPS, LR)
         rows = [ids[order(1, train, step * BATCH + i)] for i in range(BATCH)]
         with torch.no_grad(): t = embed(teacher, rows)
         loss = (1 - F.cosine_similarity(embed(student, rows), t)).mean()
@@ -68,13 +55,13 @@ def curve(dtype):
     return got
 
 
-must("distill", "--teacher", minilm, "--keep-layers", "1,3,5", "-o", f"{out}/student", "--data", f"{out}/sentences.txt", "--ctx", CTX, "--batch", BATCH, "--micro", BATCH, "--steps", STEPS, "--lr", LR, "--loss", "embed", "--eval-windows", HELD, "--json", f"{out}/r.json", "--quiet")
+must("distill", "--teacher", minilm, "--keep-layers", "1,3,5", "-o", f"{out}/student", "--data", f"{out}/sentences.txt", "--ctx", CTX, "--batch", BATCH, "--micro", BATCH, "--steps", STEPS, "--lr", LR, "--loss", "embed", "--eval-windows", HELD, "--json", f"{out}/r.json")
 mine = [c["loss"] for c in json.load(open(f"{out}/r.json"))["curve"]]
 exact, single = curve(torch.float64), curve(torch.float32)
 off = [max(abs(a - b) / b for a, b in zip(c, exact)) for c in (mine, single)]
 check(f"{STEPS} steps, loss {mine[0]:.4f} -> {mine[-1]:.4f}: the curve is torch's", off[0] < max(1e-4, 3 * off[1]), f"pare within {off[0]:.1e} of torch in double, torch in single within {off[1]:.1e}")
 student = AutoModel.from_pretrained(f"{out}/student").eval()
-must("run", f"{out}/student", "--input", f"{out}/three.txt", "--json", f"{out}/three.json", "--quiet") if open(f"{out}/three.txt", "w").write("\n".join(lines[-3:])) else None
+must("run", f"{out}/student", "--input", f"{out}/three.txt", "--json", f"{out}/three.json") if open(f"{out}/three.txt", "w").write("\n".join(lines[-3:])) else None
 with torch.no_grad(): theirs = [F.normalize(embed(student, [i]), dim=1).numpy()[0] for i in ids[-3:]]
 ours = [np.array(j["embedding"]) for j in json.load(open(f"{out}/three.json"))]
 far = max(np.abs(a / np.linalg.norm(a) - b).max() for a, b in zip(ours, theirs))

@@ -4,28 +4,15 @@ steps with codes kept; what was trained is what is in the file, which a peer's r
 every thread count and after an interruption; zeros that stay; refusals.
 
 usage: qat.py PARE MODELS TEXT OUTDIR     (MODELS holds stories260k/)"""
-import json, os, shutil, subprocess, sys
+import json, os, sys
 import gguf
-from checks import check, finish, interrupt
+from checks import check, commands, finish, fresh, interrupt, two_texts
 
 pare, models, text, out = sys.argv[1:5]
 teacher = f"{models}/stories260k/stories260k-f32.gguf"
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
-body = open(text, "rb").read().decode(errors="ignore")
-train, held = f"{out}/train.txt", f"{out}/held.txt"
-cut = body.index("\n", 120000)
-open(train, "w").write(body[:cut])
-open(held, "w").write(body[cut:cut + 12000])
-
-
-def run(*a):
-    return subprocess.run([pare, *map(str, a), "--quiet"], capture_output=True, text=True)
-
-
-def must(*a):
-    r = run(*a)
-    if r.returncode: sys.exit(f"pare {' '.join(map(str, a))}: exit {r.returncode}: {r.stderr}")
+fresh(out)
+train, held = two_texts(text, out, 120000, 12000)
+run, must = commands(pare)
 
 
 def kl(model):
