@@ -17,8 +17,9 @@
 #include <unistd.h>
 
 #define SAVE_SECONDS 300
-#define PASS_TOKENS  2048       /* of one pass: enough rows for products at full speed */
-#define PASS_LOGITS  (24 << 20) /* of one pass: several arrays of them are alive at a time */
+#define SAMPLE       ((size_t)4096) /* bytes of a tensor that say which model it is of */
+#define PASS_TOKENS  2048           /* of one pass: enough rows for products at full speed */
+#define PASS_LOGITS  (24 << 20)     /* of one pass: several arrays of them are alive at a time */
 
 /* Index of word in the list; NULL: the first. */
 static pare_status word_of(const char *word, const char *option, const char *const *list, int n, int *out,
@@ -135,6 +136,15 @@ static pare_status tell_options(pare_distill_run *x, pare_distill_text *t, pare_
     return t->options ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, NULL, "no memory for the options");
 }
 
+uint64_t pare_distill_sample(uint64_t sum, const pare_source *src) {
+    for (size_t i = 0; i < src->n_tensors; i++) {
+        const pare_stored *t = &src->tensors[i];
+        sum = pare_checksum(sum, t->name, strlen(t->name));
+        if (t->data) sum = pare_checksum(sum, t->data, t->bytes < SAMPLE ? t->bytes : SAMPLE);
+    }
+    return sum;
+}
+
 uint64_t pare_distill_key(const pare_distill_run *x) {
     const char *options = ((const pare_distill_text *)x->r->impl)->options;
     uint64_t key = pare_checksum(x->data.sum, options, strlen(options));
@@ -147,12 +157,7 @@ uint64_t pare_distill_key(const pare_distill_run *x) {
         const pare_adapter *a = x->student.adapters[x->tensor[i]];
         if (a) key = pare_checksum(key, a->w0, a->rows * a->cols * sizeof *a->w0);
     }
-    for (size_t i = 0; x->needs_teacher && i < x->teacher_src->n_tensors; i++) { /* a sample of each of its tensors */
-        const pare_stored *t = &x->teacher_src->tensors[i];
-        key = pare_checksum(key, t->name, strlen(t->name));
-        if (t->data) key = pare_checksum(key, t->data, t->bytes < 4096 ? t->bytes : 4096);
-    }
-    return key;
+    return x->needs_teacher ? pare_distill_sample(key, x->teacher_src) : key;
 }
 
 static pare_status open_teacher(pare_distill_run *x, pare_diag *d) {

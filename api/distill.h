@@ -165,6 +165,8 @@ pare_status pare_distill_plan(const pare_distill_opts *o, const pare_job_from *f
 
 /* A sum over all that the run depends on, once parameters are listed and options told. */
 uint64_t pare_distill_key(const pare_distill_run *x);
+/* sum, and the names and first bytes of a model's tensors. */
+uint64_t pare_distill_sample(uint64_t sum, const pare_source *src);
 pare_status pare_distill_open_trainer(pare_distill_run *x, pare_diag *d);
 /* From the checkpoint, if there is one of this run. */
 pare_status pare_distill_go_on(pare_distill_run *x, uint64_t key, bool *found, pare_diag *d);

@@ -51,7 +51,7 @@ static pare_status open_block(pare_distill_run *x, pare_diag *d) {
     pare_blocks *b = x->blocks;
     for (size_t i = 0; i < x->student.n; i++)
         if (pare_blocks_trains(x, i)) PARE_TRY(pare_student_hold(x, i, d));
-    PARE_TRY(pare_stage_open(x, x->student.w, b->layer + 1, &x->student.run, &b->from, &b->to, d));
+    PARE_TRY(pare_stage_open(x->student.w, b->layer + 1, &x->student.run, &b->from, &b->to, d));
     PARE_TRY(add_loss(x, d));
     PARE_TRY(pare_distill_gradients(x, d));
     PARE_TRY(pare_stage_start(x, x->student.w, &x->student.run, d));

@@ -13,7 +13,6 @@
 #include <strings.h>
 
 #define BUDGET ((uint64_t)1 << 30)
-#define SAMPLE ((size_t)4096) /* bytes of a tensor that say which model it is of */
 
 static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "--blockwise", "not enough memory for the activations of a pass");
@@ -130,7 +129,7 @@ static void copy(const pare_kept *from, size_t first, size_t n, const pare_kept 
 static pare_status embed(pare_distill_run *x, pare_weights *w, const pare_kept *to, pare_diag *d) {
     pare_lm_run run = {0};
     pare_value in, out;
-    pare_status s = pare_stage_open(x, w, 0, &run, &in, &out, d);
+    pare_status s = pare_stage_open(w, 0, &run, &in, &out, d);
     if (s == PARE_OK) s = pare_stage_start(x, w, &run, d);
     if (s == PARE_OK) s = pare_stage_walk(x, &run, in, out, NULL, 0, to->n, to, 0, NULL, 0, d);
     pare_lm_run_close(&run);
@@ -143,7 +142,7 @@ static pare_status teach(pare_distill_run *x, int layer, pare_diag *d) {
     pare_status s = PARE_OK;
     for (; s == PARE_OK && b->reached <= layer; b->reached++) {
         pare_value in, out;
-        s = pare_stage_open(x, x->teacher_w, b->reached + 1, &x->teacher, &in, &out, d);
+        s = pare_stage_open(x->teacher_w, b->reached + 1, &x->teacher, &in, &out, d);
         if (s == PARE_OK) s = pare_stage_start(x, x->teacher_w, &x->teacher, d);
         if (s == PARE_OK)
             s = pare_stage_walk(x, &x->teacher, in, out, &b->target, 0, b->target.n, &b->target, 0, NULL, 0, d);
@@ -162,9 +161,9 @@ static pare_status judge(pare_distill_run *x, const pare_kept *mine, size_t firs
     pare_value in[2], of[2];
     pare_distill_held sum = {0};
     size_t micro = (size_t)x->o.micro;
-    PARE_TRY(pare_stage_open(x, x->student.w, (int)x->student.arch.layers + 1, &x->student.run, &in[0], &of[0], d));
+    PARE_TRY(pare_stage_open(x->student.w, (int)x->student.arch.layers + 1, &x->student.run, &in[0], &of[0], d));
     PARE_TRY(pare_stage_start(x, x->student.w, &x->student.run, d));
-    PARE_TRY(pare_stage_open(x, x->teacher_w, (int)x->teacher_arch.layers + 1, &x->teacher, &in[1], &of[1], d));
+    PARE_TRY(pare_stage_open(x->teacher_w, (int)x->teacher_arch.layers + 1, &x->teacher, &in[1], &of[1], d));
     PARE_TRY(pare_stage_start(x, x->teacher_w, &x->teacher, d));
     for (size_t done = 0; done < b->held; done += micro) {
         size_t count = b->held - done < micro ? b->held - done : micro;
@@ -194,18 +193,10 @@ static pare_status measure(pare_distill_run *x, pare_diag *d) {
 
 /* ---- all layers ---- */
 
-static uint64_t sample(uint64_t sum, const pare_source *src) {
-    for (size_t i = 0; i < src->n_tensors; i++) {
-        const pare_stored *t = &src->tensors[i];
-        sum = pare_checksum(sum, t->name, strlen(t->name));
-        if (t->data) sum = pare_checksum(sum, t->data, t->bytes < SAMPLE ? t->bytes : SAMPLE);
-    }
-    return sum;
-}
-
 static pare_status open_journal(pare_distill_run *x, const char *options, pare_diag *d) {
     pare_blocks *b = x->blocks;
-    const pare_journal_key key = {.model = sample(sample(0, x->teacher_src), &x->student.view.s),
+    const pare_journal_key key = {.model =
+                                      pare_distill_sample(pare_distill_sample(0, x->teacher_src), &x->student.view.s),
                                   .options = pare_checksum(0, options, strlen(options)),
                                   .data = pare_checksum(x->data.sum, &x->data.train, sizeof x->data.train)};
     pare_status s = PARE_OK;

@@ -53,8 +53,8 @@ bool pare_blocks_trains(const pare_distill_run *x, size_t i); /* the view's tens
 pare_status pare_blocks_inputs(pare_distill_run *x, const int64_t *window, int *n_bindings, pare_diag *d);
 
 /* distill_stage.c: one stage of a model over activations that are kept */
-pare_status pare_stage_open(pare_distill_run *x, pare_weights *w, int stage, pare_lm_run *run, pare_value *in,
-                            pare_value *out, pare_diag *d); /* its graph alone */
+pare_status pare_stage_open(pare_weights *w, int stage, pare_lm_run *run, pare_value *in, pare_value *out,
+                            pare_diag *d); /* its graph alone */
 pare_status pare_stage_start(pare_distill_run *x, pare_weights *w, pare_lm_run *run, pare_diag *d);
 /* Up to `out` for windows first .. first + count of `from` (at most a pass); in < 0: the tokens themselves, of windows
  * that lie there. *y: valid until the run's next. */

@@ -92,9 +92,8 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         bool extra = i >= x->student.n;
         float *w = x->student.master[i];
         if (!w || !x->student.tensors[i].data || (x->blocks && !pare_blocks_trains(x, i))) continue;
-        size_t v = 0;
-        while (v < g->n_values && (g->values[v].kind != PARE_VALUE_WEIGHT || g->values[v].tensor.data != w)) v++;
-        if (v == g->n_values) continue; /* a tied model's spare output matrix */
+        pare_value v = pare_graph_weight_at(g, w);
+        if (v < 0) continue; /* a tied model's spare output matrix */
         size_t n = (size_t)pare_tensor_elems(&g->values[v].tensor);
         const pare_scales *k = x->student.scales[i];
         bool matrix = x->student.tensors[i].ndim > 1 && !k;
@@ -104,16 +103,16 @@ static pare_status list_parameters(pare_distill_run *x, pare_value *wanted, pare
         x->tensor[x->n_params] = i;
         if (matrix && !extra && !a) PARE_TRY(mask_of(w, n, &x->mask[x->n_params], d));
         sparse += x->mask[x->n_params] != NULL;
-        wanted[x->n_params] = (pare_value)v;
+        wanted[x->n_params] = v;
         x->param[x->n_params] =
             (pare_param){.name = g->values[v].name, .w = w, .n = n, .decay = matrix, .mask = x->mask[x->n_params]};
         if (x->train != PARE_TRAIN_ALL && !k && !a) PARE_TRY(own_size(w, n, &x->unit[x->n_params], d));
         x->param[x->n_params].unit = x->unit[x->n_params];
         x->n_params++;
         if (!extra) x->r->trained += n;
-        if (a) add_b(x, i, (pare_value)v, wanted);
+        if (a) add_b(x, i, v, wanted);
         if (!x->student.codes[i]) continue;
-        add_codes(x, i, (pare_value)v, wanted);
+        add_codes(x, i, v, wanted);
         sparse += x->student.codes[i]->zeros != NULL;
     }
     if (x->train == PARE_TRAIN_SCALES && !scaled)

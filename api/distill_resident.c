@@ -8,7 +8,6 @@
 #include "core/log.h"
 #include "core/status.h"
 #include "core/team.h"
-#include "graph/graph_impl.h"
 
 #include <math.h>
 #include <string.h>
@@ -40,19 +39,12 @@ static pare_status place(pare_resident *r, const void *from, size_t bytes, void 
     return pare_exec_upload(r->e, *to, from, bytes, d);
 }
 
-static pare_value weight_of(const pare_distill_run *x, const float *w) {
-    const pare_graph *g = x->student.run.m.g;
-    size_t v = 0;
-    while (v < g->n_values && (g->values[v].kind != PARE_VALUE_WEIGHT || g->values[v].tensor.data != w)) v++;
-    return v < g->n_values ? (pare_value)v : PARE_NO_VALUE;
-}
-
 static pare_status one(pare_distill_run *x, size_t i, bool *full, pare_diag *d) {
     pare_resident *r = x->resident;
     const pare_param *p = &x->param[i];
     pare_param *at = &r->at[i];
     size_t bytes = p->n * sizeof(float);
-    pare_value v = weight_of(x, p->w);
+    pare_value v = pare_graph_weight_at(x->student.run.m.g, p->w);
     void *w = NULL;
     *at = (pare_param){.name = p->name, .n = p->n, .decay = p->decay};
     if (v < 0) return pare_fail(d, PARE_ERR_INTERNAL, NULL, p->name, "the graph does not read this parameter");

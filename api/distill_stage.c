@@ -9,10 +9,9 @@
 
 #include <string.h>
 
-pare_status pare_stage_open(pare_distill_run *x, pare_weights *w, int stage, pare_lm_run *run, pare_value *in,
-                            pare_value *out, pare_diag *d) {
+pare_status pare_stage_open(pare_weights *w, int stage, pare_lm_run *run, pare_value *in, pare_value *out,
+                            pare_diag *d) {
     int64_t layers = pare_weights_arch(w)->layers;
-    (void)x;
     PARE_TRY(pare_lm_run_build(w, 0, run, d));
     if (pare_graph_stages(run->m.g) != layers + 2)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, NULL, pare_weights_arch(w)->name,

@@ -5,11 +5,12 @@
  *
  * op:     minimize mean((out_q(x_q) - out_f(x_f))^2) over the codes and scales of the stage's matrices, from those they
  *         have; gradients of the stage alone, straight through the rounding (api/distill_codes.h), AdamW, and of the
- * last steps the average pre:    called from the walk (pare_walk_opts.stage); t->map->src->data are the stage's rows as
- * decided so far equal:  the same bytes at every thread count memory: the stage's matrices in f32, their gradients and
- * the optimizer's state; the activations of one batch fails:  PARE_ERR_NOMEM; what a gradient rule refuses;
- * PARE_ERR_INTERRUPTED papers: AutoRound, arXiv 2309.05516, whose signed steps over an offset are AdamW over the latent
- * here */
+ *         last steps the average
+ * pre:    called from the walk (pare_walk_opts.stage); t->map->src->data are the stage's rows as decided so far
+ * equal:  the same bytes at every thread count
+ * memory: the stage's matrices in f32, their gradients and the optimizer's state; the activations of one batch
+ * fails:  PARE_ERR_NOMEM; what a gradient rule refuses; PARE_ERR_INTERRUPTED
+ * papers: AutoRound, arXiv 2309.05516, whose signed steps over an offset are AdamW over the latent here */
 #ifndef PARE_API_ROUNDING_H
 #define PARE_API_ROUNDING_H
 

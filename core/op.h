@@ -115,11 +115,12 @@ typedef struct {
  * A query that sees no key yields zeros. */
 
 /* Gradients (dX is the gradient of the loss with respect to X; attributes are those of the operator itself):
- *   GeluGrad, SwishGrad     dY, X                             -> dX
- *   LayerNormalizationGrad  dY, X, scale                      -> dX, d scale, d bias    one scale per element
- * normalized RMSNormalizationGrad    dY, X, scale                      -> dX, d scale AttentionGrad           dY, Y, Q,
- * K, V, attn_mask, nonpad_kv_seqlen -> dQ, dK, dV   no softcap, no past An output that is not wanted is NULL; d scale
- * and d bias are sums over all rows in an order that depends on shapes alone. */
+ *   GeluGrad, SwishGrad     dY, X          -> dX
+ *   LayerNormalizationGrad  dY, X, scale   -> dX, d scale, d bias    one scale per element normalized
+ *   RMSNormalizationGrad    dY, X, scale   -> dX, d scale
+ *   AttentionGrad           dY, Y, Q, K, V, attn_mask, nonpad_kv_seqlen -> dQ, dK, dV    no softcap, no past
+ * An output that is not wanted is NULL; d scale and d bias are sums over all rows in an order that depends on shapes
+ * alone. */
 
 typedef struct pare_op_call {
     pare_op op;

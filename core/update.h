@@ -4,11 +4,14 @@
  * for a device that keeps the parameter (pare_backend.update).
  *
  * op:     ADD    sum = g, or sum + g where it is not the first part of a step
- *         NORM   square[i] = sum of g^2 over elements i * PARE_UPDATE_RUN and on, in double, in an order that depends
- * on n alone ADAMW  g is scaled; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= rate unit (m fix1 / (sqrt(v fix2)
- * + eps) + decay w) SGD    v = momentum v + scale g; w -= rate unit^2 (v + decay w) then, for both, ema = keep ema + (1
- * - keep) w What the mask hides has no gradient and stays 0. equal:  elementwise in f32, in this order, each operation
- * rounded: the same bytes on every backend; NORM to rounding of double. */
+ *         NORM   square[i] = sum of g^2 over elements i * PARE_UPDATE_RUN and on, in double, in an order of n alone
+ *         ADAMW  g is scaled; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+ *                w -= rate unit (m fix1 / (sqrt(v fix2) + eps) + decay w)
+ *         SGD    v = momentum v + scale g; w -= rate unit^2 (v + decay w)
+ *         then, for both, ema = keep ema + (1 - keep) w
+ *         What the mask hides has no gradient and stays 0.
+ * equal:  elementwise in f32, in this order, each operation rounded: the same bytes on every backend; NORM to rounding
+ *         of double */
 #ifndef PARE_CORE_UPDATE_H
 #define PARE_CORE_UPDATE_H
 

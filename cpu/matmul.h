@@ -37,8 +37,9 @@ void pare_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, flo
 /* The same with every element of A and B rounded to bf16 (nearest, ties to even) where it is read; alpha counts after
  * that, sums are f32.
  * equal:  the bits of pare_sgemm over rounded operands where the processor has no products of bf16; AVX512-BF16 and
- * AMX: within 2e-6 * sum |a b| of the sum in double of rounded operands, numbers and products below 2^-126 being zeros.
- * The same bytes at every thread count owns:   nothing (about 310 KB of stack) */
+ *         AMX: within 2e-6 * sum |a b| of the sum in double of rounded operands, numbers and products below 2^-126
+ *         being zeros; the same bytes at every thread count
+ * owns:   nothing (about 310 KB of stack) */
 void pare_sgemm_bf16(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                      int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 

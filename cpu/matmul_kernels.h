@@ -110,6 +110,7 @@ typedef struct pare_mm_table {
 void pare_mm_panel(const pare_mm_table *t, bool trans_b, const float *b, int64_t ldb, int64_t k0, int64_t kc,
                    int64_t j0, int n, float *panel);
 void pare_mm_panel_times(float alpha, int64_t kc, int n, float *panel);
+void pare_mm_times(float beta, int64_t m, int64_t n, float *c, int64_t ldc); /* c *= beta */
 
 /* The best kernels pare_cpu_mask() allows; refilled when the mask changes. */
 const pare_mm_table *pare_mm_kernels(void);

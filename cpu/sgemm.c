@@ -88,6 +88,11 @@ void pare_mm_panel_times(float alpha, int64_t kc, int n, float *panel) {
             if (i % PARE_F32_COLS < n) panel[i] *= alpha;
 }
 
+void pare_mm_times(float beta, int64_t m, int64_t n, float *c, int64_t ldc) {
+    for (int64_t i = 0; i < m && beta != 1.0f; i++)
+        for (int64_t j = 0; j < n; j++) c[i * ldc + j] *= beta;
+}
+
 static void sgemm_item(void *ctx, size_t item) {
     const sgemm_job *g = ctx;
     int64_t j0 = (int64_t)item % g->n_panels * PARE_F32_COLS, i0 = (int64_t)item / g->n_panels * g->m_step;
@@ -95,9 +100,7 @@ static void sgemm_item(void *ctx, size_t item) {
     int n = (int)(g->n - j0 < PARE_F32_COLS ? g->n - j0 : PARE_F32_COLS);
     _Alignas(64) float panel[PARE_MM_SLAB * PARE_F32_COLS];
     bool add = g->beta != 0.0f;
-    if (add && g->beta != 1.0f)
-        for (int64_t i = i0; i < i1; i++)
-            for (int j = 0; j < n; j++) g->c[i * g->ldc + j0 + j] *= g->beta;
+    if (add) pare_mm_times(g->beta, i1 - i0, n, g->c + i0 * g->ldc + j0, g->ldc);
     for (int64_t k0 = 0; k0 < g->k || k0 == 0; k0 += PARE_MM_SLAB, add = true) {
         int64_t kc = g->k - k0 < PARE_MM_SLAB ? g->k - k0 : PARE_MM_SLAB;
         pare_mm_panel(g->t, g->trans_b, g->b, g->ldb, k0, kc, j0, n, panel);

@@ -140,9 +140,7 @@ static void item(void *ctx, size_t number) {
     p.j1 = p.j0 + g->n_step < g->n ? p.j0 + g->n_step : g->n;
     p.rows = g->m - p.i0 < g->m_step ? g->m - p.i0 : g->m_step;
     p.add = g->beta != 0.0f;
-    if (p.add && g->beta != 1.0f)
-        for (int64_t i = p.i0; i < p.i0 + p.rows; i++)
-            for (int64_t j = p.j0; j < p.j1; j++) g->c[i * g->ldc + j] *= g->beta;
+    if (p.add) pare_mm_times(g->beta, p.rows, p.j1 - p.j0, g->c + p.i0 * g->ldc + p.j0, g->ldc);
     for (; p.k0 < g->k || p.k0 == 0; p.k0 += PARE_MM_SLAB, p.add = true) {
         p.kc = g->k - p.k0 < PARE_MM_SLAB ? g->k - p.k0 : PARE_MM_SLAB;
         if (pairs) slab_as_pairs(g, &p, a, panel);

@@ -5,10 +5,12 @@
  * op:     SGD     v = momentum v + g; w -= rate (v + decay w)
  *         AdamW   m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
  *                 w -= rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay w)     (Loshchilov and Hutter 2019)
- *         then    ema = e ema + (1 - e) w, where an average is kept (e rises with the step: min(ema, (1 + t) / (10 +
- * t))) gradients are first scaled by min(1, clip / norm), norm over all of them together elements that a mask hides
- * stay exactly 0 equal:  elementwise in f32, in this order; the norm summed in double in runs that depend on sizes
- * alone: the same bytes at every thread count owns:   nothing: state is memory of the caller */
+ *         then    ema = e ema + (1 - e) w, where an average is kept; e rises: min(ema, (1 + t) / (10 + t))
+ *         Gradients are first scaled by min(1, clip / norm), norm over all of them together; elements that a mask hides
+ *         stay exactly 0.
+ * equal:  elementwise in f32, in this order; the norm summed in double in runs that depend on sizes alone: the same
+ *         bytes at every thread count
+ * owns:   nothing: state is memory of the caller */
 #ifndef PARE_DISTILL_OPTIM_H
 #define PARE_DISTILL_OPTIM_H
 

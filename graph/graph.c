@@ -154,6 +154,12 @@ pare_value pare_graph_find(const pare_graph *g, const char *name) {
     return PARE_NO_VALUE;
 }
 
+pare_value pare_graph_weight_at(const pare_graph *g, const void *data) {
+    for (size_t v = 0; v < g->n_values; v++)
+        if (g->values[v].kind == PARE_VALUE_WEIGHT && g->values[v].tensor.data == data) return (pare_value)v;
+    return PARE_NO_VALUE;
+}
+
 void pare_graph_mark_output(pare_graph *g, pare_value v) {
     if (v >= 0 && (size_t)v < g->n_values) g->values[v].output = true;
     else fail(g, PARE_ERR_INPUT, "graph output");

@@ -41,7 +41,8 @@ void *pare_graph_own(pare_graph *g, size_t bytes); /* memory freed with the grap
 
 /* Output i of the node that made v (its first output), or PARE_NO_VALUE. */
 pare_value pare_graph_output(const pare_graph *g, pare_value v, int i);
-pare_value pare_graph_find(const pare_graph *g, const char *name); /* PARE_NO_VALUE when unknown; linear */
+pare_value pare_graph_find(const pare_graph *g, const char *name);      /* PARE_NO_VALUE when unknown; linear */
+pare_value pare_graph_weight_at(const pare_graph *g, const void *data); /* the first weight that lies there; likewise */
 int pare_graph_stages(const pare_graph *g);
 const char *pare_graph_stage_name(const pare_graph *g, int stage);
 
