@@ -54,7 +54,7 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--rank", "from 1 to 4096, and --alpha positive");
     if (!o->alpha) o->alpha = (double)o->rank;
     if (o->loss) PARE_TRY(pare_terms_parse(x, o->loss, d));
-    if (!o->temperature) o->temperature = 1;
+    if (!o->temperature) o->temperature = x->weight[PARE_TERM_CONTRASTIVE] > 0 ? 0.05 : 1;
     if (!(o->temperature > 0 && isfinite(o->temperature)))
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--temperature", "%g is not positive", o->temperature);
     if (o->student && pare_student_is_cut(o))
@@ -78,7 +78,7 @@ static pare_status defaults(pare_distill_run *x, pare_diag *d) {
 /* Sizes that depend on the models. */
 static pare_status sizes(pare_distill_run *x, pare_diag *d) {
     pare_distill_opts *o = &x->o;
-    bool encoder = x->student.arch.family == PARE_FAMILY_BERT;
+    bool encoder = x->student.arch.family == PARE_FAMILY_BERT, pairs = x->weight[PARE_TERM_CONTRASTIVE] > 0;
     int64_t longest = pare_arch_context(&x->student.arch), usual = encoder ? 128 : 256;
     if (!o->ctx) o->ctx = longest < usual ? longest : usual;
     if (!o->batch) o->batch = encoder ? 32 : 8;
@@ -87,11 +87,16 @@ static pare_status sizes(pare_distill_run *x, pare_diag *d) {
         int64_t tokens = PASS_TOKENS, logits = PASS_LOGITS / x->student.arch.vocab;
         if (!encoder && logits < tokens) tokens = logits;
         int64_t windows = o->ctx > 0 && tokens / o->ctx < o->batch ? tokens / o->ctx : o->batch;
+        if (pairs) windows = o->batch; /* a sentence is told from all others of its pass */
         PARE_TRY(pare_distill_passes(x, windows < 1 ? 1 : windows, d));
     }
     if (o->micro < 1 || o->micro > 4096 || o->batch % o->micro)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--micro", "%lld windows at once do not divide the %lld of a step",
                          (long long)o->micro, (long long)o->batch);
+    if (pairs && (o->micro % 2 || o->micro < 4))
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--micro",
+                         "%lld sentences at once; contrastive wants at least two pairs, an even number of sentences",
+                         (long long)o->micro);
     if (o->batch / o->micro < pare_team_size())
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--micro",
                          "%lld windows at once: the %lld of a step do not go round %d processes", (long long)o->micro,
@@ -341,6 +346,8 @@ static void close_all(pare_distill_run *x) {
     pare_free(x->token_weight_at);
     pare_free(x->pool_weight_at);
     pare_free(x->relation_mask_at);
+    pare_free(x->pair_self_at);
+    pare_free(x->pair_partner_at);
     pare_free(x->ids);
     pare_free(x->labels_at);
     pare_free(x->bind);

@@ -102,6 +102,7 @@ typedef struct pare_windows { /* window i: tokens i * ctx .. (i + 1) * ctx, the 
     int64_t *ids, *start;     /* of sentences, window i being ids[start[i]] .. ids[start[i + 1]]; NULL: a text */
     int64_t pad;
     int64_t ctx, n, train; /* windows in all; those trained on come first */
+    int64_t together;      /* this many follow one another in every order: 2 where sentences are pairs, else 1 */
     int64_t bos;           /* in place of a window's first token; -1 = not wanted */
     uint64_t sum;          /* over the tokens */
     char note[192];
@@ -137,6 +138,7 @@ typedef struct pare_distill_run {
     int forward_stages;
     pare_value teacher_logits, labels, scale, loss, term[PARE_TERMS];
     pare_value token_weight, pool_weight, relation_mask; /* inputs; PARE_NO_VALUE where no term wants them */
+    pare_value pair_self, pair_partner;                  /* likewise */
     pare_tap *tap;
     size_t n_taps, cap_taps;
     pare_value *grad; /* per parameter */
@@ -152,7 +154,8 @@ typedef struct pare_distill_run {
     int64_t *ids, *labels_at; /* [micro][ctx] */
     float scale_at;
     int64_t seq, *lengths; /* encoders: tokens of a row, and how many of them are the sentence's */
-    float *token_weight_at, *pool_weight_at, *relation_mask_at;
+    float *token_weight_at, *pool_weight_at, *relation_mask_at, *pair_self_at;
+    int64_t *pair_partner_at;
     pare_binding *bind;
     pare_distill_report *r;
 } pare_distill_run;

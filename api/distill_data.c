@@ -37,7 +37,7 @@ static pare_status tokens(pare_distill_run *x, pare_windows *w, pare_diag *d) {
 pare_status pare_windows_open(pare_distill_run *x, pare_diag *d) {
     pare_windows *w = &x->data;
     int64_t longest = pare_arch_context(&x->student.arch);
-    w->ctx = x->o.ctx;
+    w->ctx = x->o.ctx, w->together = 1;
     if (w->ctx < 2 || w->ctx > longest)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--ctx", "windows of %lld tokens; from 2 to %lld are possible",
                          (long long)w->ctx, (long long)longest);

@@ -178,6 +178,6 @@ pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d) {
     x->r->memory_bytes = pare_exec_memory_bytes(s->run.e);
     x->ids = pare_calloc((size_t)(x->o.micro * x->o.ctx), sizeof *x->ids);
     x->labels_at = pare_calloc((size_t)(x->o.micro * x->o.ctx), sizeof *x->labels_at);
-    x->bind = pare_calloc(x->n_taps + 16, sizeof *x->bind);
+    x->bind = pare_calloc(x->n_taps + 24, sizeof *x->bind);
     return x->ids && x->labels_at && x->bind ? PARE_OK : no_memory(d);
 }

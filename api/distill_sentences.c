@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sentences to learn from: lines of a file, or those of scored pairs, each different one once; the last of them are
- * held out. A pass has as many as --micro, padded to its longest (rounded up, since each length is a plan of its own).
+ * Sentences to learn from: lines of a file, or those of scored pairs, each different one once, or pairs that mean the
+ * same; the last of them are held out. A pass has as many as --micro, padded to its longest (rounded up, since each
+ * length is a plan of its own).
  */
 #include "api/distill.h"
 
@@ -15,7 +16,7 @@
 
 #define HELD   64
 #define SEQ    16      /* sequences have a multiple of this many tokens, unless the context is shorter */
-#define UNSEEN (-1e9F) /* added to relations of padding */
+#define UNSEEN (-1e9F) /* added to relations of padding, and of a sentence to itself */
 
 static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "sentences", "no memory for the sentences");
@@ -31,7 +32,9 @@ static pare_status read_all(pare_distill_run *x, const pare_tokenizer *tok, pare
     pare_status st = PARE_OK;
     if (!pare_utf8_valid(data.bytes, data.n_bytes))
         st = pare_fail(d, PARE_ERR_INPUT, x->o.data, NULL, "the text is not UTF-8 (or holds a zero byte)");
-    if (st == PARE_OK) st = pare_sentences_parse(&data, x->o.data, 0, &s, d);
+    if (st == PARE_OK)
+        st = w->together == 2 ? pare_sentences_parse_pairs(&data, x->o.data, &s, d)
+                              : pare_sentences_parse(&data, x->o.data, 0, &s, d);
     if (st == PARE_OK && !(w->start = pare_calloc(s.n + 1, sizeof *w->start))) st = no_memory(d);
     for (size_t i = 0; st == PARE_OK && i < s.n; i++) {
         int64_t n;
@@ -62,11 +65,27 @@ static pare_status same_words(pare_distill_run *x, const pare_tokenizer *tok, pa
 
 static pare_status hold_out(pare_distill_run *x, pare_windows *w, pare_diag *d) {
     int64_t held = x->o.eval ? x->o.eval : HELD;
-    if (!x->o.eval && held > w->n / 4) held = w->n / 4 > 0 ? w->n / 4 : 1;
+    if (!x->o.eval && held > w->n / 4) held = w->n / 4 / w->together * w->together;
+    if (!x->o.eval && held < 1) held = w->together;
+    if (held % w->together)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--eval-windows",
+                         "%lld sentences cannot be held out: pairs stay together", (long long)held);
     if (held < 1 || held >= w->n)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--eval-windows",
                          "from 1 to %lld of the %lld sentences can be held out", (long long)w->n - 1, (long long)w->n);
     w->train = w->n - held;
+    return PARE_OK;
+}
+
+/* Of a pass: who is whose partner, and that nobody is his own. */
+static pare_status partners(pare_distill_run *x, pare_diag *d) {
+    size_t n = (size_t)x->o.micro;
+    if (x->data.together != 2) return PARE_OK;
+    x->pair_self_at = pare_calloc(n * n, sizeof *x->pair_self_at);
+    x->pair_partner_at = pare_calloc(n, sizeof *x->pair_partner_at);
+    if (!x->pair_self_at || !x->pair_partner_at) return no_memory(d);
+    for (size_t i = 0; i < n; i++)
+        x->pair_self_at[i * n + i] = UNSEEN, x->pair_partner_at[i] = (int64_t)(i * n + (i ^ 1));
     return PARE_OK;
 }
 
@@ -76,7 +95,7 @@ pare_status pare_distill_sentences_open(pare_distill_run *x, pare_diag *d) {
     if (teachers < longest) longest = teachers;
     pare_tokenizer *tok = NULL;
     size_t cut = 0, tokens = (size_t)(x->o.micro * x->o.ctx);
-    w->ctx = x->o.ctx;
+    w->ctx = x->o.ctx, w->together = x->weight[PARE_TERM_CONTRASTIVE] > 0 ? 2 : 1;
     if (w->ctx < 3 || w->ctx > longest)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--ctx", "sentences of %lld tokens; from 3 to %lld are possible",
                          (long long)w->ctx, (long long)longest);
@@ -89,13 +108,15 @@ pare_status pare_distill_sentences_open(pare_distill_run *x, pare_diag *d) {
     w->sum = pare_checksum(pare_checksum(0, w->ids, (size_t)w->start[w->n] * sizeof *w->ids), w->start,
                            (size_t)(w->n + 1) * sizeof *w->start);
     snprintf(w->note, sizeof w->note,
-             "%lld sentences from %.60s, %zu of them cut to %lld tokens, the last %lld held out", (long long)w->n,
-             x->o.data ? x->o.data : "those built in", cut, (long long)w->ctx, (long long)(w->n - w->train));
+             "%lld sentences%s from %.60s, %zu of them cut to %lld tokens, the last %lld held out", (long long)w->n,
+             w->together == 2 ? " in pairs" : "", x->o.data ? x->o.data : "those built in", cut, (long long)w->ctx,
+             (long long)(w->n - w->train));
     x->lengths = pare_calloc((size_t)x->o.micro, sizeof *x->lengths);
     x->token_weight_at = pare_calloc(tokens, sizeof(float));
     x->pool_weight_at = pare_calloc(tokens, sizeof(float));
     x->relation_mask_at = pare_calloc(tokens, sizeof(float));
-    return x->lengths && x->token_weight_at && x->pool_weight_at && x->relation_mask_at ? PARE_OK : no_memory(d);
+    bool ok = x->lengths && x->token_weight_at && x->pool_weight_at && x->relation_mask_at;
+    return ok ? partners(x, d) : no_memory(d);
 }
 
 /* Which of n tokens make the embedding, as `pare run` and `pare verify` have it. */

@@ -33,8 +33,10 @@ static pare_status inputs(pare_distill_run *x, const int64_t *window, int *n_bin
     bind(x, &n, x->token_weight, x->token_weight_at);
     bind(x, &n, x->pool_weight, x->pool_weight_at);
     bind(x, &n, x->relation_mask, x->relation_mask_at);
+    bind(x, &n, x->pair_self, x->pair_self_at);
+    bind(x, &n, x->pair_partner, x->pair_partner_at);
     *n_bindings = n;
-    if (!x->needs_teacher) return PARE_OK;
+    if (!x->needs_teacher || (window && x->teacher_logits < 0 && !x->n_taps)) return PARE_OK;
     if (x->top && window) {
         const float *logits;
         PARE_TRY(pare_teacher_top_logits(x, window, &logits, d));
@@ -59,6 +61,13 @@ static pare_status fill(pare_distill_run *x, const int64_t *window, pare_diag *d
     return PARE_OK;
 }
 
+/* The window at position `at` of all that are seen. */
+static int64_t window_at(const pare_distill_run *x, int64_t at) {
+    int64_t each = x->data.together;
+    return (int64_t)pare_order_at(x->o.seed, (uint64_t)(x->data.train / each), (uint64_t)(at / each)) * each +
+           at % each;
+}
+
 static float value_of(pare_distill_run *x, pare_value v) {
     return *(const float *)pare_exec_value(x->student.run.e, v)->data;
 }
@@ -66,8 +75,7 @@ static float value_of(pare_distill_run *x, pare_value v) {
 static pare_status part(pare_distill_run *x, int64_t number, double *loss, double *terms, pare_diag *d) {
     int64_t window[4096], first = x->trainer.done * x->o.batch + number * x->o.micro;
     int n;
-    for (int64_t i = 0; i < x->o.micro; i++)
-        window[i] = (int64_t)pare_order_at(x->o.seed, (uint64_t)x->data.train, (uint64_t)(first + i));
+    for (int64_t i = 0; i < x->o.micro; i++) window[i] = window_at(x, first + i);
     if (!x->blocks) PARE_TRY(fill(x, window, d));
     PARE_TRY(x->blocks ? pare_blocks_inputs(x, window, &n, d) : inputs(x, window, &n, d));
     PARE_TRY(pare_exec_run(x->student.run.e, -1, x->bind, n, d));

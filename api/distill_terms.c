@@ -70,13 +70,14 @@ pare_status pare_terms_parse(pare_distill_run *x, const char *text, pare_diag *d
 pare_status pare_terms_check(pare_distill_run *x, pare_diag *d) {
     int model = encodes(x) ? PARE_FOR_ENCODER : PARE_FOR_LM;
     if (!x->o.loss) PARE_TRY(pare_terms_parse(x, encodes(x) ? "embed" : "kl", d));
+    x->needs_teacher |= encodes(x); /* what is held out is measured against it */
     for (int k = 0; k < PARE_TERMS; k++)
         if (x->weight[k] > 0 && !(kinds[k].models & model))
             return pare_fail(d, PARE_ERR_USAGE, x->student.job->src->path, "--loss",
                              model == PARE_FOR_ENCODER
                                  ? "%s is about the next token, which a sentence encoder does not "
-                                   "predict; embed, similarity, hidden, cosine and relation "
-                                   "are for encoders"
+                                   "predict; embed, similarity, contrastive, hidden, cosine "
+                                   "and relation are for encoders"
                                  : "%s is about embeddings of sentences; kl, ce, hidden, cosine "
                                    "and relation are for language models",
                              kinds[k].name);
@@ -215,11 +216,14 @@ pare_status pare_term_relation(pare_distill_run *x, pare_value *out, pare_diag *
 
 /* ---- embeddings of sentences ---- */
 
+static pare_value pooling(pare_distill_run *x) {
+    return input(x, &x->pool_weight, "pooling.weight", 3, (int64_t[]){PARE_SYM_BATCH, PARE_SYM_SEQ, 1});
+}
+
 /* Both sentences' embeddings [batch, dim]; project: the student's in the teacher's width. */
 static pare_status embeddings(pare_distill_run *x, bool project, pare_value *mine, pare_value *teachers, pare_diag *d) {
     pare_graph *g = x->student.run.m.g;
-    const int64_t rows[] = {PARE_SYM_BATCH, PARE_SYM_SEQ, 1};
-    pare_value of_teacher, weights = input(x, &x->pool_weight, "pooling.weight", 3, rows), h = x->student.run.m.out;
+    pare_value of_teacher, weights = pooling(x), h = x->student.run.m.out;
     int a = x->student.arch.pooling, b = x->teacher_arch.pooling;
     if ((a ? a : 1) != (b ? b : 1))
         return pare_fail(d, PARE_ERR_MISMATCH, x->student.job->src->path, "pooling",
@@ -254,6 +258,17 @@ pare_status pare_term_similarity(pare_distill_run *x, pare_value *out, pare_diag
     return PARE_OK;
 }
 
+pare_status pare_term_contrastive(pare_distill_run *x, pare_value *out, pare_diag *d) {
+    pare_graph *g = x->student.run.m.g;
+    const int64_t square[] = {PARE_SYM_BATCH, PARE_SYM_BATCH};
+    (void)d;
+    x->pair_self = pare_graph_input(g, "pairs.self", &pare_qtype_f32, 2, square);
+    x->pair_partner = pare_graph_input(g, "pairs.partner", &pare_qtype_i64, 1, square);
+    *out = pare_loss_contrastive(g, pare_loss_pool(g, x->student.run.m.out, pooling(x)), x->pair_self, x->pair_partner,
+                                 (float)x->o.temperature);
+    return PARE_OK;
+}
+
 /* ---- all of them ---- */
 
 pare_status pare_terms_add(pare_distill_run *x, pare_diag *d) {
@@ -263,6 +278,7 @@ pare_status pare_terms_add(pare_distill_run *x, pare_diag *d) {
     float weight[PARE_TERMS];
     int n = 0;
     x->teacher_logits = x->labels = x->token_weight = x->pool_weight = x->relation_mask = PARE_NO_VALUE;
+    x->pair_self = x->pair_partner = PARE_NO_VALUE;
     if (!encodes(x)) x->labels = pare_graph_input(g, "labels", &pare_qtype_i64, 2, tokens);
     x->scale = pare_graph_input(g, "loss.scale", &pare_qtype_f32, 0, NULL);
     for (int t = 0; t < PARE_TERMS; t++) {

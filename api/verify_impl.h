@@ -79,6 +79,10 @@ typedef struct pare_sentences {
 } pare_sentences;
 pare_status pare_sentences_parse(const pare_verify_data *data, const char *path, int64_t limit, pare_sentences *out,
                                  pare_diag *d);
+/* api/sentence_pairs.c: `sentence TAB sentence` a line; pair i is v[2 i] and v[2 i + 1], also where a sentence returns.
+ * fails: PARE_ERR_INPUT with the line that is none */
+pare_status pare_sentences_parse_pairs(const pare_verify_data *data, const char *path, pare_sentences *out,
+                                       pare_diag *d);
 void pare_sentences_free(pare_sentences *s);
 
 /* api/sentences.c */

@@ -33,6 +33,11 @@ pare_value pare_loss_pool(pare_graph *g, pare_value x, pare_value weights);
 /* (cos(x_i, x_j) - cos(y_i, y_j))^2, over i the sum and over j the mean: who is like whom. x [batch, n], y [batch, m];
  * each: a number, one over the batch. (Similarity-preserving distillation, Tung and Mori 2019, with cosines.) */
 pare_value pare_loss_similarity(pare_graph *g, pare_value x, pare_value y, pare_value each);
+/* Each row of x [batch, n] has a partner that means the same, all others something else: the sum over i of -log
+ * softmax_j(cos(x_i, x_j) / temperature) at the partner, over all j but i (NT-Xent: Chen et al. 2020, SimCLR, equation
+ * 1). self [batch, batch]: large and negative on the diagonal, else 0. partner: i64 [batch], element row * batch +
+ * partner. */
+pare_value pare_loss_contrastive(pare_graph *g, pare_value x, pare_value self, pare_value partner, float temperature);
 /* KL(R(y) || R(x)), R(x) = softmax(x_h x_h' / sqrt(d) + mask) for each relation head h: the sum over rows, the mean
  * over heads (MiniLMv2, Wang et al. 2021, equation 5). x [batch, seq, heads * d], y likewise with a d of its own:
  * widths and numbers of heads may differ. mask [.., seq] is added to the relations: large and negative for what no row

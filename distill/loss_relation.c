@@ -15,6 +15,11 @@ pare_value pare_loss_similarity(pare_graph *g, pare_value x, pare_value y, pare_
     return pare_ln_sum_all(g, pare_ln_two(g, PARE_OP_Mul, pare_ln_two(g, PARE_OP_Mul, d, d), each));
 }
 
+pare_value pare_loss_contrastive(pare_graph *g, pare_value x, pare_value self, pare_value partner, float temperature) {
+    pare_value s = pare_ln_times(g, cosines(g, x), 1 / temperature);
+    return pare_loss_cross_entropy(g, pare_ln_two(g, PARE_OP_Add, s, self), partner);
+}
+
 /* Logarithms [batch, heads, seq, seq]. */
 static pare_value relations(pare_graph *g, pare_value x, int64_t dim, int64_t heads, pare_value mask) {
     const int64_t each = dim / heads, split[] = {0, 0, heads, each};

@@ -23,7 +23,9 @@ static const char usage[] =
     "  relation    divergence of how the last layer's queries, keys and values lie to one another (MiniLM)\n"
     "  embed       encoders: one less the cosine of a sentence's two embeddings (alone, the default)\n"
     "  embed-mse   their squared difference\n"
-    "  similarity  squared difference of the cosines of all pairs of sentences of a pass";
+    "  similarity  squared difference of the cosines of all pairs of sentences of a pass\n"
+    "  contrastive --data has pairs (sentence TAB sentence); each is to find its partner among a pass's sentences, by\n"
+    "              cosine over --temperature (0.05); no teacher is asked";
 
 static const char examples[] =
     "  pare prune SmolLM2-135M -o half --method wanda --pattern 2:4\n"
@@ -89,7 +91,8 @@ int pare_cmd_distill(int argc, char **argv) {
         {"--relation-heads", 0, 'i', &o.relation_heads, "N",
          "relation: heads that queries, keys and values are cut into, whatever the models have (the student's)"},
         {"--divergence", 0, 's', &o.divergence, "WAY", "kl's direction: forward, reverse, or js (forward)"},
-        {"--temperature", 0, 'd', &o.temperature, "T", "of both distributions in kl (1)"},
+        {"--temperature", 0, 'd', &o.temperature, "T",
+         "of both distributions in kl (1), of cosines in contrastive (0.05)"},
         {"--teacher-top", 0, 'i', &o.teacher_top, "K",
          "kl: of the teacher's probabilities the K largest and the sum of the rest, kept when first met (all, not "
          "kept)"},

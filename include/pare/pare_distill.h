@@ -33,7 +33,7 @@ typedef struct pare_distill_opts {
     const char *loss;              /* "kl=1,ce=0.5,hidden=1,cosine=1"; NULL: "kl", for encoders "embed" */
     int64_t relation_heads;        /* of the term "relation"; 0: the student's heads of keys */
     const char *divergence;        /* "forward" (NULL), "reverse", "js" */
-    double temperature;            /* 0: 1 */
+    double temperature;            /* 0: 1, with contrastive 0.05 */
     const char *train;     /* "all" (NULL), "norms" (and biases), "scales" (these, and what multiplies a quantized
                               student's codes, which stay), "qat" (these, and the codes), or
                               "adapters" (a product of low rank added to each matrix of a layer) */
