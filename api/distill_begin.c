@@ -216,11 +216,24 @@ static void tell(const pare_distill_run *x) {
     else pare_log(PARE_LOG_INFO, "%s: begins as parts of the teacher, those that matter most", g->path);
 }
 
+/* Process 0 alone made the cuts; which layers they left, all must know. */
+static pare_status share_layers(pare_given *g, pare_diag *d) {
+    size_t n = (size_t)g->arch.layers;
+    if (!g->layers) return PARE_OK;
+    if (!g->layer_of) g->layer_of = pare_calloc(n, sizeof *g->layer_of);
+    PARE_TRY(pare_team_agree(g->layer_of ? PARE_OK : no_memory(d), d));
+    pare_team_broadcast(g->layer_of, n * sizeof *g->layer_of);
+    return PARE_OK;
+}
+
 pare_status pare_given_begin(pare_distill_run *x, pare_diag *d) {
     pare_given *g = x->given;
     const char *from = NULL;
     tell(x);
-    if (g->from_teacher) PARE_TRY(pare_student_cut_to(x, &from, d));
+    if (g->from_teacher) {
+        PARE_TRY(pare_student_cut_to(x, &from, d));
+        PARE_TRY(share_layers(g, d));
+    }
     char *path = pare_sprintf("%s.pare-student", x->o.out);
     if (!path) return no_memory(d);
     pare_status st = pare_team_rank() == 0 ? make(x, from, path, d) : PARE_OK;

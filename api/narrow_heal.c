@@ -235,6 +235,7 @@ pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_
                         .tokens_per_batch = (size_t)(n->data.batch * n->data.ctx),
                         .want = PARE_STATS_CROSS | PARE_STATS_RESIDUAL | PARE_STATS_HELD,
                         .budget_bytes = BUDGET,
+                        .alone = true, /* the bytes of one process, and a cut on the way is process 0's */
                         .group = group,
                         .wants = wants,
                         .progress = progress,

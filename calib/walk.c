@@ -21,12 +21,13 @@ struct pare_walk {
     bool both, *wants;   /* the original runs too; per linear that begins a group: statistics are needed */
     int last;            /* stages behind it need not run */
     size_t done, steps;
-    size_t batches; /* this process's */
+    size_t batches;    /* this process's */
+    size_t rank, size; /* of those that walk together */
 };
 typedef pare_walk walk;
 
 /* Its batch i among those of all. */
-static size_t among_all(size_t i) { return i * (size_t)pare_team_size() + (size_t)pare_team_rank(); }
+static size_t among_all(const walk *w, size_t i) { return i * w->size + w->rank; }
 
 typedef struct seen { /* what the hook does in one run */
     walk *w;
@@ -67,7 +68,7 @@ static pare_status no_memory(pare_diag *d) {
 /* One batch of one stage on one side, nodes up to `last` (-1: all), seen by k. */
 static pare_status run(walk *w, int side, int last, seen *k, pare_diag *d) {
     const pare_walk_side *s = &w->o->side[side];
-    int n = s->bind(s->ctx, among_all(k->batch), w->bind);
+    int n = s->bind(s->ctx, among_all(w, k->batch), w->bind);
     n = pare_cuts_bind(w->cuts[side], k->stage, k->batch, w->bind, n);
     bool look = k->l || side == 0;
     pare_exec_set_hook(s->e, look ? hook : NULL, k);
@@ -127,7 +128,7 @@ static void add_batch(walk *w, size_t batch, const pare_linear *l) {
     size_t all = w->o->tokens_per_batch, held = w->stats.held && !split ? all / 4 : 0;
     const float *xf = w->both ? pare_cuts_at(w->cuts[0], l->input, batch) : NULL;
     const float *rf = w->stats.r ? pare_cuts_at(w->cuts[0], l->residual, batch) : NULL;
-    if (split && w->stats.held && among_all(batch) % 2) {
+    if (split && w->stats.held && among_all(w, batch) % 2) {
         add_tokens(w, w->stats.held, xf, rf, 0, all);
         return;
     }
@@ -213,7 +214,7 @@ static pare_status join_squares(pare_stats *s, pare_diag *d) {
 }
 
 static pare_status join_processes(walk *w, pare_status s, pare_diag *d) {
-    if (pare_team_size() == 1) return s;
+    if (w->size == 1) return s;
     PARE_TRY(pare_team_agree(s, d));
     join_sums(&w->stats);
     PARE_TRY(join_squares(&w->stats, d));
@@ -230,7 +231,7 @@ static void report(walk *w, const char *what) {
 static pare_status one_group(walk *w, int stage, const pare_linear *l, size_t n, pare_diag *d) {
     pare_status s = make_stats(w, l, d);
     for (size_t b = 0; s == PARE_OK && b < w->batches; b++) {
-        bool counts = among_all(b) < w->o->batches - w->o->aside;
+        bool counts = among_all(w, b) < w->o->batches - w->o->aside;
         if (counts) s = run_group(w, stage, b, l, d);
         if (s == PARE_OK && counts) add_batch(w, b, l);
         for (int k = 0; k < 2; k++)
@@ -312,12 +313,12 @@ static pare_status one_stage(walk *w, int stage, pare_diag *d) {
 
 static pare_status prepare(walk *w, pare_diag *d) {
     const pare_walk_opts *o = w->o;
-    size_t size = (size_t)pare_team_size(), rank = (size_t)pare_team_rank();
-    if (o->batches < size)
+    w->size = o->alone ? 1 : (size_t)pare_team_size(), w->rank = o->alone ? 0 : (size_t)pare_team_rank();
+    if (o->batches < w->size)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "mpirun",
                          "%zu runs of %zu tokens do not go round %zu processes; calibrate on more windows", o->batches,
-                         o->tokens_per_batch, size);
-    w->batches = (o->batches - rank + size - 1) / size;
+                         o->tokens_per_batch, w->size);
+    w->batches = (o->batches - w->rank + w->size - 1) / w->size;
     PARE_TRY(pare_linears_find(o->side[1].g, &w->lin, d));
     w->both = o->want & (PARE_STATS_CROSS | PARE_STATS_RESIDUAL | PARE_STATS_ORIGINAL);
     w->last = -1;

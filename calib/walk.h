@@ -7,7 +7,7 @@
  * input. Memory: the weights of one stage, the cut activations of all batches and what is kept of the original in one
  * stage (calib/cuts.h), one group's statistics.
  * Several processes (core/team.h) share the batches: batch i is process i mod n's; sums are added up in the order of
- * processes, so that group sees the same ones in all. */
+ * processes, so that group sees the same ones in all. A walk that is alone has all batches in its process. */
 #ifndef PARE_CALIB_WALK_H
 #define PARE_CALIB_WALK_H
 
@@ -55,6 +55,7 @@ typedef struct pare_walk_opts {
     size_t aside;        /* of the batches, the last ones that no statistics are taken of */
     unsigned want;       /* PARE_STATS_... */
     size_t budget_bytes; /* of activations in memory, both models together; the rest goes to files */
+    bool alone;          /* nothing is shared: other processes do not walk, or make the same by themselves */
     /* Called for each group of linears (n of them, of the reduced graph). It may replace weights
      * (pare_exec_replace_weight on side[1]). */
     pare_status (*group)(void *ctx, const pare_linear *l, size_t n, const pare_stats *s, pare_diag *d);

@@ -3,11 +3,12 @@
 another number of processes, processes that fail or are killed, commands that are not shared.
 
 usage: mpi.py PARE TEACHER TEXT OUTDIR"""
-import json, os, signal, subprocess, sys, time
+import importlib.util, json, os, signal, subprocess, sys, time
 import gguf
 import numpy as np
 from safetensors.numpy import load_file
 from checks import check, finish, fresh
+from tiny_encoder import tiny_encoder
 
 pare, teacher, text, out = sys.argv[1:5]
 fresh(out)
@@ -60,6 +61,37 @@ heal = ["distill", "--teacher", teacher, "--student", f"{out}/half", "--data", t
 must(one(*heal, f"{out}/h1.gguf"))
 must(mpirun(2, *heal, f"{out}/h2.gguf"))
 check("zeros that stay, an average", same("h1.gguf", "h2.gguf"))
+
+
+def alike(what, o, *a):
+    """One process and two: the same output, the same report, nothing beside them."""
+    for n, line in ((1, one), (2, lambda *b: mpirun(2, *b))):
+        r = line("distill", *a, "-o", f"{out}/{o}{n}.gguf", "--json", f"{out}/{o}{n}.json", "--threads", 1, "--steps", 4, "--quiet")
+        must(r)
+    c = [x["loss"] for x in json.load(open(f"{out}/{o}1.json"))["curve"]]
+    left = [f for f in os.listdir(out) if f.startswith(o) and "pare-" in f]
+    check(what, same(f"{o}1.gguf", f"{o}2.gguf") and same(f"{o}1.json", f"{o}2.json") and c[-1] < c[0] and not left, f"loss {c[0]:.4f} -> {c[-1]:.4f} {left or ''}")
+
+
+open(f"{out}/few.txt", "wb").write(open(text, "rb").read(9000))
+few = ["--teacher", teacher, "--data", f"{out}/few.txt", "--ctx", 64, "--batch", 4, "--micro", 2, "--lr", "2e-3"]
+alike("adapters", "a", *few, "--student", f"{out}/half", "--train", "adapters", "--rank", 2, "--lr", "1e-2")
+shape = json.load(open(f"{teacher}/config.json")) | dict(hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+                                                        num_key_value_heads=4, head_dim=8)
+json.dump(shape, open(f"{out}/small.json", "w"))
+alike("a configuration, begun as parts of the teacher, layers compared with those they came from", "c", *few, "--student", f"{out}/small.json",
+      "--loss", "kl=1,hidden=1")
+alike("two cuts, one after the other", "k", *few, "--ffn", 96, "--keep-layers", "0,3")
+alike("a configuration, begun at random", "r", *few, "--student", f"{out}/small.json", "--init", "random")
+if importlib.util.find_spec("tokenizers"):
+    encoder, words = tiny_encoder(f"{out}/encoder"), open(train, errors="ignore").read().replace("\n", " ").split(".")
+    open(f"{out}/lines.txt", "w").write("\n".join(w.strip() for w in words[:300] if len(w) > 9))
+    few = ["--teacher", encoder, "--data", f"{out}/lines.txt", "--batch", 12, "--micro", 3, "--eval-windows", 20, "--lr", "3e-3"]
+    alike("a sentence encoder", "e", *few, "--keep-layers", 1, "--loss", "embed=1,similarity=1,relation=0.5", "--relation-heads", 4)
+    shape = json.load(open(f"{encoder}/config.json")) | dict(hidden_size=24, intermediate_size=40, num_hidden_layers=1, initializer_range=0.3)
+    json.dump(shape, open(f"{out}/thin.json", "w"))
+    alike("a sentence encoder of a configuration, through projections", "t", *few, "--student", f"{out}/thin.json", "--loss", "embed=1,hidden=1")
+else: print("no tokenizers: sentence encoders are left out")
 must(mpirun(3, *distill("uneven.gguf", "--json", f"{out}/uneven.json")))
 options = json.load(open(f"{out}/uneven.json"))["options"]
 losses = [[c["loss"] for c in json.load(open(f"{out}/{n}.json"))["curve"]] for n in ("1", "uneven")]
