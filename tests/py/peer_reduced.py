@@ -7,85 +7,21 @@ Folders load in transformers (compressed-tensors, decoded in f16, where weights 
 states, within 2e-3 of what pare's executor computes. GGUF files load in llama.cpp: llama-perplexity (-fa off, f32 caches) gives pare's
 perplexity within 0.2 % (BERT: llama-embedding, cosine 0.99999; 0.9997 with integers). Prints a line per check; exit 1 on a failure; without
 LLAMA_BIN the second half is left out and said to be."""
-import importlib.util, json, logging, os, re, shutil, subprocess, sys
-import numpy as np
-import torch
+import importlib.util, os, shutil, sys
 import transformers as tf
-from transformers.utils.quantization_config import CompressedTensorsConfig
-sys.path.insert(0, os.path.dirname(__file__))
+from checks import finish, fresh
+from peer_programs import Peers, llama, must
 from tiny_encoder import tiny_encoder
 
 pare, dump, models, text, out = sys.argv[1:6]
-src, llama = f"{models}/stories260k", os.environ.get("LLAMA_BIN")
-logging.disable(logging.WARNING)
-shutil.rmtree(out, ignore_errors=True)
-os.makedirs(out)
-failures, CTX, WINDOWS = 0, 256, 8
+src = f"{models}/stories260k"
+fresh(out)
 data = open(text, "rb").read()
 open(f"{out}/cal", "wb").write(data[:96000])
 open(f"{out}/eval", "wb").write(data[-60000:].decode(errors="ignore").encode())
 CALIB = ["--calib", f"{out}/cal", "--calib-windows", "16", "--calib-ctx", "256", "--quiet", "--force"]
-
-
-def check(what, ok, more=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {more}", flush=True)
-
-
-def must(*a):
-    r = subprocess.run([*map(str, a)], capture_output=True, text=True, errors="replace")
-    if r.returncode: sys.exit(f"{' '.join(map(str, a))}: exit {r.returncode}: {r.stderr[-2000:]}")
-    return r.stdout + r.stderr
-
-
-def by_pare(path, mode, ids):
-    np.asarray(ids, "<i8").tofile(f"{out}/ids")
-    must(dump, path, "none", mode, ids.shape[1], f"{out}/ids", f"{out}/y")
-    return np.fromfile(f"{out}/y", "<f4")
-
-
-def in_transformers(name, folder, auto):
-    config = json.load(open(f"{folder}/config.json"))
-    ids = np.random.default_rng(1).integers(3, config["vocab_size"], (2, 60))
-    ids[:, 0] = 1
-    how = dict(quantization_config=CompressedTensorsConfig(dequantize=True), dtype=torch.float16) if "quantization_config" in config else dict(dtype=torch.float32)
-    try: model, report = auto.from_pretrained(folder, output_loading_info=True, **how)
-    except Exception as e: return check(f"{name}: loads in transformers", False, repr(e)[:600])
-    left = {k: v for k, v in report.items() if v and not all("pooler" in str(x) or "position_ids" in str(x) for x in v)}
-    with torch.no_grad(): want = model.float().eval()(torch.tensor(ids))[0].numpy()
-    err = np.abs(by_pare(folder, "forward", ids).reshape(want.shape) - want).max()
-    check(f"{name}: transformers computes what pare does", err <= 2e-3 and not left, f"(difference {err:.1e}, spread {want.std():.2f}) {left or ''}")
-
-
-def perplexity(gguf):
-    for _ in range(12):  # the peer can lose the end of its output at exit
-        r = subprocess.run([f"{llama}/llama-perplexity", "-m", gguf, "-f", f"{out}/eval", "-c", str(CTX), "-b", str(CTX), "--chunks", str(WINDOWS), "-t", "2",
-                            "-fa", "off", "-ctk", "f32", "-ctv", "f32"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        if m := re.search(r"Final estimate: PPL = ([0-9.]+)", r.stdout): return float(m[1]), ""
-    return float("nan"), r.stdout[-1500:]
-
-
-def in_llama(name, gguf, original):
-    if not llama: return
-    theirs, log = perplexity(gguf)
-    must(pare, "verify", original, gguf, "--data", f"{out}/eval", "--ctx", CTX, "--windows", WINDOWS, "--act", "int8-block", "--json", f"{out}/r.json", "--quiet")
-    ours = json.load(open(f"{out}/r.json"))["metrics"]["ppl"]["value"]
-    check(f"{name}: llama.cpp's perplexity is pare's", abs(ours / theirs - 1) <= 0.002, f"({ours:.4f}, {theirs:.4f}) {log}")
-
-
-def encoder_in_llama(name, gguf, sentences):
-    if not llama: return
-    open(f"{out}/s", "w").write("\n".join(sentences))
-    for _ in range(12):  # see above
-        r = subprocess.run([f"{llama}/llama-embedding", "-m", gguf, "-f", f"{out}/s", "--pooling", "mean", "--embd-normalize", "2", "--embd-output-format", "array",
-                            "-t", "2", "-fa", "off"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace").stdout
-        if "]]" in r: break
-    else: return check(f"{name}: llama-embedding runs", False, r[-600:])
-    theirs = np.array(json.loads(r[r.index("[["):r.rindex("]]") + 2]))
-    ours = np.array([l.split() for l in must(pare, "run", gguf, "--input", f"{out}/s", "--act", "int8-block", "--quiet").splitlines()], float)
-    cos = (theirs * ours).sum(1)  # llama.cpp takes gelu from a table in f16; where activations become int8 that flips a few of them
-    check(f"{name}: llama.cpp's embeddings are pare's", cos.min() >= (0.9997 if "gptq" in name else 0.99999), f"(smallest cosine {cos.min():.6f})")
+peers = Peers(pare, dump, out, f"{out}/eval")
+in_transformers, in_llama = peers.in_transformers, peers.in_llama
 
 
 # ---- a decoder ----
@@ -143,8 +79,7 @@ if spec and llama:  # files of architecture bert mean the tanh form of gelu, in 
                       "Wanda 2:4": ["prune", *PRUNE["Wanda 2:4"]], "gptq q8_0": ["quantize", "--to", "q8_0", "--method", "gptq"],
                       "gptq q4_0": ["quantize", "--to", "q4_0", "--method", "gptq"]}.items():
         must(pare, how[0], mini, "-o", f"{out}/file.gguf", *how[1:], *few)
-        encoder_in_llama(f"MiniLM, {name}", f"{out}/file.gguf", words)
+        peers.encoder_in_llama(f"MiniLM, {name}", f"{out}/file.gguf", words, 0.9997 if "gptq" in name else 0.99999)
 shutil.rmtree(out)
 print("" if llama else "without llama.cpp: LLAMA_BIN is not set")
-print(f"{failures} checks failed" if failures else "all checks passed")
-sys.exit(failures > 0)
+finish()
