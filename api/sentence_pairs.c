@@ -3,6 +3,7 @@
  * Pairs of sentences that mean the same, a pair a line. */
 #include "api/verify_impl.h"
 
+#include "core/alloc.h"
 #include "core/status.h"
 
 #include <string.h>
@@ -12,7 +13,8 @@ static pare_status add(pare_sentences *s, size_t *room, const char *line, size_t
     const char *tab = memchr(line, '\t', n), *end = line + n;
     if (!tab || tab == line || tab + 1 == end || memchr(tab + 1, '\t', (size_t)(end - tab - 1)))
         return pare_fail(d, PARE_ERR_INPUT, path, NULL,
-                         "line %zu: a pair was expected, `sentence TAB sentence` (contrastive learns from sentences that "
+                         "line %zu: a pair was expected, `sentence TAB sentence` (contrastive learns from sentences "
+                         "that "
                          "mean the same)",
                          number);
     if (pare_grow((void **)&s->v, room, s->n + 2, sizeof *s->v) != PARE_OK)

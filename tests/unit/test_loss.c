@@ -174,8 +174,9 @@ static pare_value add_contrastive(pare_graph *g, pare_value x) {
 }
 
 static void one_way(way kind, pare_rng *r) {
-    static double (*const definitions[WAYS])(const float *, const float *) = {
-        relation_by_definition, similarity_by_definition, contrastive_by_definition};
+    static double (*const definitions[WAYS])(const float *, const float *) = {relation_by_definition,
+                                                                              similarity_by_definition,
+                                                                              contrastive_by_definition};
     float x[BATCH * SEQ * MINE], y[BATCH * SEQ * THEIRS], one = 1, each = 1.0F / (BATCH * SEQ);
     double (*definition)(const float *, const float *) = definitions[kind];
     bool relation = kind == RELATION;
@@ -189,9 +190,10 @@ static void one_way(way kind, pare_rng *r) {
     pare_tensor tx = pare_tensor_make(&pare_qtype_f32, relation ? 3 : 2, relation ? of_x : rows_x, x);
     pare_value vx = pare_graph_weight(g, "x", &tx), grad,
                vy = pare_graph_const_f32(g, "y", relation ? 3 : 2, relation ? of_y : rows_y, y);
-    pare_value term = relation             ? add_relation(g, vx, vy)
-                      : kind == SIMILARITY ? pare_loss_similarity(g, vx, vy, pare_graph_const_f32(g, "each", 0, NULL, &each))
-                                           : add_contrastive(g, vx);
+    pare_value term = relation ? add_relation(g, vx, vy)
+                      : kind == SIMILARITY
+                          ? pare_loss_similarity(g, vx, vy, pare_graph_const_f32(g, "each", 0, NULL, &each))
+                          : add_contrastive(g, vx);
     pare_value loss = pare_loss_total(g, 1, &term, &one, pare_graph_const_f32(g, "scale", 0, NULL, &one));
     assert_int_equal(pare_grad_build(g, loss, 1, &vx, NULL, &grad, &d), PARE_OK);
     pare_graph_mark_output(g, loss);
