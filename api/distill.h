@@ -18,7 +18,7 @@
  *   distill_graph.c   losses and gradients behind the student's graph
  *   distill_step.c    passes: training, measuring
  *   distill_device.c  where the passes run
- *   distill_resident.c  parameters and optimizer on a device
+ *   distill_resident.c  parameters and optimizer on a device, distill_gather.c gradients between devices
  *   distill_cache.c   the teacher's distributions, kept for epochs that repeat
  *   distill_team.c    what several processes exchange
  *   distill_blocks.c  layer after layer (api/distill_blocks.h)
@@ -257,8 +257,8 @@ pare_status pare_resident_open(pare_distill_run *x, pare_diag *d);
 void pare_resident_close(pare_distill_run *x);
 /* The trainer's arrays as the device has them, if it has them. */
 pare_status pare_resident_fetch(pare_distill_run *x, pare_diag *d);
-/* As pare_trainer_add and pare_trainer_step, with the gradients of the pass that was just run. */
-pare_status pare_resident_add(pare_distill_run *x, bool first, pare_diag *d);
+/* As pare_distill_add, with the gradients of the pass that was just run, and pare_trainer_step. */
+pare_status pare_resident_add(pare_distill_run *x, int64_t number, int64_t parts, pare_diag *d);
 pare_status pare_resident_step(pare_distill_run *x, double loss, const double *terms, int n_terms, pare_diag *d);
 
 /* distill_cache.c */

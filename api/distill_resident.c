@@ -2,8 +2,9 @@
  *
  * Training that stays on a device with memory of its own: parameters, gradients and the optimizer's state. The host's
  * copies are those of the last fetch, which comes before a checkpoint and at the end. What is made of other arrays than
- * the graph's own (scales, codes, adapters) and several processes take the host's way. */
-#include "api/distill.h"
+ * the graph's own (scales, codes, adapters), and several processes whose devices cannot exchange gradients, take the
+ * host's way. */
+#include "api/distill_resident.h"
 
 #include "core/log.h"
 #include "core/status.h"
@@ -12,19 +13,11 @@
 #include <math.h>
 #include <string.h>
 
-struct pare_resident {
-    pare_exec *e;
-    pare_param *at; /* per parameter: as the trainer's, arrays on the device */
-    float **sum;    /* per parameter; NULL where a step is one pass */
-    double *square, *square_host;
-    size_t n, runs, bytes; /* bytes: taken here */
-};
-
 static size_t runs_of(const pare_param *p) { return (p->n + PARE_UPDATE_RUN - 1) / PARE_UPDATE_RUN; }
 static size_t mask_bytes(const pare_param *p) { return (p->n + 7) / 8; }
 
 static bool can(const pare_distill_run *x) {
-    if (!x->o.device || pare_team_size() > 1 || !pare_exec_trains(x->student.run.e)) return false;
+    if (!x->o.device || !pare_exec_trains(x->student.run.e)) return false;
     for (size_t i = 0; i < x->n_params; i++)
         if (x->student.scales[x->tensor[i]] || x->student.adapters[x->tensor[i]]) return false;
     return true;
@@ -63,10 +56,12 @@ static pare_status one(pare_distill_run *x, size_t i, bool *full, pare_diag *d) 
 }
 
 pare_status pare_resident_open(pare_distill_run *x, pare_diag *d) {
-    bool full = false;
+    bool full = false, joined = true;
     x->r->device_bytes = pare_exec_device_bytes(x->student.run.e);
     if (x->teacher.e) x->r->device_bytes += pare_exec_device_bytes(x->teacher.e);
     if (!can(x)) return PARE_OK;
+    if (pare_team_size() > 1) PARE_TRY(pare_gather_join(x, &joined, d));
+    if (!joined) return PARE_OK;
     pare_resident *r = x->resident = pare_calloc(1, sizeof *r);
     if (!r) return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "no memory for the list of parameters");
     r->e = x->student.run.e, r->n = x->n_params;
@@ -78,6 +73,8 @@ pare_status pare_resident_open(pare_distill_run *x, pare_diag *d) {
         return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "no memory for the list of parameters");
     PARE_TRY(place(r, r->square_host, (r->runs + 1) * sizeof *r->square, (void **)&r->square, &full, d));
     for (size_t i = 0; i < r->n; i++) PARE_TRY(one(x, i, &full, d));
+    PARE_TRY(pare_gather_room(r, &full, d));
+    if (pare_team_size() > 1) PARE_TRY(pare_gather_any(full, &full, d));
     x->r->resident = !full;
     x->r->device_bytes += full ? 0 : r->bytes;
     if (!full) return PARE_OK;
@@ -100,6 +97,8 @@ void pare_resident_close(pare_distill_run *x) {
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) pare_exec_release(r->e, all[k]);
     }
     pare_exec_release(r->e, r->square);
+    pare_exec_release(r->e, r->own);
+    pare_exec_release(r->e, r->all);
     pare_free(r->square_host);
     pare_free(r->at);
     pare_free(r->sum);
@@ -124,10 +123,11 @@ pare_status pare_resident_fetch(pare_distill_run *x, pare_diag *d) {
 }
 
 /* Gradients of a pass: where they are when it is the only one, else added. */
-pare_status pare_resident_add(pare_distill_run *x, bool first, pare_diag *d) {
+pare_status pare_resident_add(pare_distill_run *x, int64_t number, int64_t parts, pare_diag *d) {
     pare_resident *r = x->resident;
+    if (pare_team_size() > 1) return pare_gather_add(x, number, parts, d);
     for (size_t i = 0; i < r->n; i++) {
-        pare_update u = {.kind = PARE_UPDATE_ADD, .n = r->at[i].n, .mask = r->at[i].mask, .first = first};
+        pare_update u = {.kind = PARE_UPDATE_ADD, .n = r->at[i].n, .mask = r->at[i].mask, .first = number == 0};
         r->at[i].g = u.g = pare_exec_value_at(r->e, x->grad[i]);
         if (!r->sum[i]) continue;
         r->at[i].g = u.sum = r->sum[i];

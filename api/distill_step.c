@@ -82,7 +82,7 @@ static pare_status part(pare_distill_run *x, int64_t number, double *loss, doubl
     *loss += (double)value_of(x, x->loss);
     for (int t = 0, k = 0; t < PARE_TERMS; t++)
         if (x->term[t] >= 0) terms[k++] += (double)value_of(x, x->term[t]) * (double)x->scale_at;
-    if (x->resident) return pare_resident_add(x, number == 0, d);
+    if (x->resident) return pare_resident_add(x, number, x->o.batch / x->o.micro, d);
     const float **grad = pare_malloc((x->n_params + 1) * sizeof *grad);
     if (!grad) return pare_fail(d, PARE_ERR_NOMEM, NULL, "training", "no memory for the list of gradients");
     pare_status s = PARE_OK;
@@ -120,7 +120,9 @@ pare_status pare_distill_step(pare_distill_run *x, pare_diag *d) {
         double own[NUMBERS] = {0};
         int64_t number = first + pare_team_rank();
         if (number < parts) PARE_TRY(part(x, number, own, own + 1, d));
-        else PARE_TRY(pare_distill_add(x, number, parts, NULL, d));
+        else
+            PARE_TRY(x->resident ? pare_resident_add(x, number, parts, d)
+                                 : pare_distill_add(x, number, parts, NULL, d));
         pare_team_sum_f64(own, NUMBERS, (int)(parts - first < size ? parts - first : size), sum);
     }
     if (x->resident) return pare_resident_step(x, sum[0], sum + 1, x->r->n_terms, d);

@@ -174,8 +174,17 @@ struct pare_backend {
     void (*recording_free)(void *dev, void *recording);
     /* Training: all arrays of the call in the device's memory. (opt: parameters are then the host's) */
     pare_status (*update)(void *dev, const pare_update *u);
+    /* Several processes with a device each, without the host's memory between them. ready: what that needs is here.
+     * Process 0 makes an id of PARE_TEAM_ID bytes, with which all join, once in the life of a process; they wait there
+     * for one another. gather: all [size][bytes] by rank, own and all in the device's memory, in the order of its other
+     * work; where it fails, the process ends, since others wait for it there. (opt: all four or none) */
+    pare_status (*team_ready)(void *dev, pare_diag *d);
+    pare_status (*team_id)(void *dev, void *id, pare_diag *d);
+    pare_status (*team_join)(void *dev, const void *id, int rank, int size, pare_diag *d);
+    pare_status (*team_gather)(void *dev, const void *own, void *all, size_t bytes);
 };
-#define PARE_BACKEND_ABI 3u
+#define PARE_BACKEND_ABI 4u
+#define PARE_TEAM_ID     128
 
 /* Backends linked in (core/backends.def), else a plug-in libpare-NAME.so (core/plugin.h). fails: PARE_ERR_UNSUPPORTED
  * for an unknown name; PARE_ERR_DEVICE with one sentence when a known one cannot be had here. */

@@ -5,6 +5,7 @@
 
 #include "cuda/blas.cuh"
 #include "cuda/layout.cuh"
+#include "cuda/team.cuh"
 #include "cuda/update.cuh"
 
 #include <stdio.h>
@@ -134,6 +135,7 @@ static pare_status cuda_run(void *dev, const pare_op_call *c, pare_diag *d) {
     if (!cuda_supports(dev, c))
         return pare_cuda_host->fail(d, PARE_ERR_UNSUPPORTED, NULL, info ? info->name : NULL,
                                     "these input types or attributes do not run on CUDA");
+    rt_use(&((pare_cuda *)dev)->rt);
     size_t need = op_row(c->op)->workspace((pare_cuda *)dev, c);
     if (c->workspace_bytes < need)
         return pare_cuda_host->fail(d, PARE_ERR_INTERNAL, NULL, info->name, "workspace of %zu bytes, %zu needed",
@@ -185,5 +187,9 @@ extern "C" __attribute__((visibility("default"))) pare_plugin_info pare_plugin(c
     table.replay = cuda_replay;
     table.recording_free = cuda_recording_free;
     table.update = pare_cuda_update;
+    table.team_ready = pare_cuda_team_ready;
+    table.team_id = pare_cuda_team_id;
+    table.team_join = pare_cuda_team_join;
+    table.team_gather = pare_cuda_team_gather;
     return pare_plugin_info{PARE_BACKEND_ABI, PARE_BUILD_ID, &table};
 }

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 #include <mutex>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define STAGING_BYTES (4u << 20)
@@ -37,25 +38,47 @@ const char *rt_describe(int i, char *why, size_t why_bytes) {
     return text;
 }
 
+/* Of n devices; n where $PARE_CUDA_DEVICE names none. */
+static int choose(int n) {
+    const char *named = getenv("PARE_CUDA_DEVICE"), *local = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+    char *end;
+    if (named && *named) {
+        long i = strtol(named, &end, 10);
+        return *end || i < 0 || i >= n ? n : (int)i;
+    }
+    return local ? (int)(strtoul(local, NULL, 10) % (unsigned)n) : 0;
+}
+
+static thread_local int used = -1;
+void rt_use(const rt_device *dev) {
+    if (used != dev->index && cudaSetDevice(dev->index) == cudaSuccess) used = dev->index;
+}
+
 bool rt_open(rt_device *dev, char *why, size_t why_bytes) {
     int n = 0, major = 0, minor = 0, sms = 0, shared = 0;
     cudaStream_t s;
     if (!explain(cudaGetDeviceCount(&n), why, why_bytes)) return false;
     if (!n) return snprintf(why, why_bytes, "no CUDA device"), false;
-    if (!explain(cudaSetDevice(0), why, why_bytes) ||
-        !explain(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), why, why_bytes) ||
-        !explain(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), why, why_bytes) ||
-        !explain(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0), why, why_bytes) ||
-        !explain(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), why, why_bytes) ||
+    int i = choose(n);
+    if (i == n)
+        return snprintf(why, why_bytes, "PARE_CUDA_DEVICE=%s: there are devices 0 to %d", getenv("PARE_CUDA_DEVICE"),
+                        n - 1),
+               false;
+    used = -1;
+    if (!explain(cudaSetDevice(i), why, why_bytes) ||
+        !explain(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, i), why, why_bytes) ||
+        !explain(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, i), why, why_bytes) ||
+        !explain(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, i), why, why_bytes) ||
+        !explain(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, i), why, why_bytes) ||
         !explain(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), why, why_bytes))
         return false;
     if (10 * major + minor < 75)
         return snprintf(why, why_bytes, "the GPU is sm_%d%d, sm_75 is the oldest that works", major, minor), false;
     cudaMemPool_t pool; /* what is freed stays at hand for the next allocation */
     uint64_t keep = UINT64_MAX;
-    if (cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess)
+    if (cudaDeviceGetDefaultMemPool(&pool, i) == cudaSuccess)
         (void)cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep);
-    *dev = rt_device{10 * major + minor, sms, (size_t)shared, s};
+    *dev = rt_device{10 * major + minor, sms, (size_t)shared, s, i};
     return true;
 }
 
@@ -63,6 +86,7 @@ void rt_close(rt_device *dev) { cudaStreamDestroy((cudaStream_t)dev->stream); }
 
 void *rt_malloc(rt_device *dev, size_t bytes) {
     void *p = NULL;
+    rt_use(dev);
     if (cudaMallocAsync(&p, bytes, (cudaStream_t)dev->stream) != cudaSuccess)
         return (void)cudaGetLastError(), (void *)NULL;
     return p;
@@ -81,6 +105,7 @@ static bool open_staging(void) {
 bool rt_upload(rt_device *dev, void *dst, const void *src, size_t bytes) {
     cudaStream_t s = (cudaStream_t)dev->stream;
     std::lock_guard<std::mutex> g(pinned_lock);
+    rt_use(dev);
     if (!open_staging()) return false;
     for (size_t at = 0; at < bytes; at += STAGING_BYTES) {
         size_t n = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
@@ -114,13 +139,15 @@ bool rt_sync(rt_device *dev, char *why, size_t n) {
 bool rt_check(rt_device *dev, char *why, size_t n) { return explain(cudaGetLastError(), why, n); }
 
 void rt_memory(rt_device *dev, size_t *free_bytes, size_t *total_bytes) {
-    size_t reserved = 0, used = 0;
+    size_t reserved = 0, in_use = 0;
     cudaMemPool_t pool;
+    rt_use(dev);
     if (cudaMemGetInfo(free_bytes, total_bytes) != cudaSuccess) *free_bytes = *total_bytes = 0;
-    if (cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess && /* what the pool holds but nobody uses is free, too */
+    if (cudaDeviceGetDefaultMemPool(&pool, dev->index) ==
+            cudaSuccess && /* what the pool holds but nobody uses is free, too */
         cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved) == cudaSuccess &&
-        cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used) == cudaSuccess && reserved > used)
-        *free_bytes += reserved - used;
+        cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &in_use) == cudaSuccess && reserved > in_use)
+        *free_bytes += reserved - in_use;
 }
 
 bool rt_record_begin(rt_device *dev) {

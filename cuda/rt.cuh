@@ -14,11 +14,14 @@ typedef struct rt_device {
     int sms;           /* multiprocessors */
     size_t shared_max; /* dynamic shared memory a block may have */
     void *stream;      /* cudaStream_t */
+    int index;         /* as CUDA counts */
 } rt_device;
 
 /* Device i in words, NULL past the last; why: the reason when there is none. */
 const char *rt_describe(int i, char *why, size_t why_bytes);
-bool rt_open(rt_device *dev, char *why, size_t why_bytes); /* the device CUDA calls 0 */
+/* The device $PARE_CUDA_DEVICE; else, of the processes that mpirun has started on a machine, each the next; else 0. */
+bool rt_open(rt_device *dev, char *why, size_t why_bytes);
+void rt_use(const rt_device *dev); /* before launches: CUDA asks which device, of every thread anew */
 void rt_close(rt_device *dev);
 void *rt_malloc(rt_device *dev, size_t bytes); /* 256-byte aligned */
 void rt_free(rt_device *dev, void *p);

@@ -56,6 +56,7 @@ pare_status pare_cuda_update(void *dev, const pare_update *u) {
     rt_device *rt = &((pare_cuda *)dev)->rt;
     char why[128];
     if (!u->n) return PARE_OK;
+    rt_use(rt);
     dim3 all((unsigned)pare_cuda_ceil((int64_t)u->n, THREADS));
     dim3 runs((unsigned)pare_cuda_ceil((int64_t)u->n, PARE_UPDATE_RUN));
     switch (u->kind) {

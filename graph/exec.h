@@ -76,6 +76,11 @@ pare_status pare_exec_hold_weight(pare_exec *e, pare_value v, void **where, pare
 void *pare_exec_value_at(pare_exec *e, pare_value v);
 pare_status pare_exec_download(pare_exec *e, void *dst, const void *src, size_t bytes, pare_diag *d);
 pare_status pare_exec_update(pare_exec *e, const pare_update *u, pare_diag *d);
+/* The backend's team calls (core/op.h). fails, for ready: PARE_ERR_DEVICE where it has none */
+pare_status pare_exec_team_ready(pare_exec *e, pare_diag *d);
+pare_status pare_exec_team_id(pare_exec *e, void *id, pare_diag *d);
+pare_status pare_exec_team_join(pare_exec *e, const void *id, int rank, int size, pare_diag *d);
+pare_status pare_exec_team_gather(pare_exec *e, const void *own, void *all, size_t bytes, pare_diag *d);
 
 /* Drops the backend's copy of a stage's weights; its next run uploads them again. */
 void pare_exec_drop_weights(pare_exec *e, int stage);

@@ -42,3 +42,20 @@ pare_status pare_exec_update(pare_exec *e, const pare_update *u, pare_diag *d) {
     pare_status s = e->be->update(e->dev, u);
     return s == PARE_OK ? s : pare_fail(d, s, NULL, e->be->name, "a step of the optimizer failed on the device");
 }
+
+pare_status pare_exec_team_ready(pare_exec *e, pare_diag *d) {
+    if (!e->be->team_gather)
+        return pare_fail(d, PARE_ERR_DEVICE, NULL, e->be->name, "it does not exchange gradients by itself");
+    return e->be->team_ready(e->dev, d);
+}
+
+pare_status pare_exec_team_id(pare_exec *e, void *id, pare_diag *d) { return e->be->team_id(e->dev, id, d); }
+
+pare_status pare_exec_team_join(pare_exec *e, const void *id, int rank, int size, pare_diag *d) {
+    return e->be->team_join(e->dev, id, rank, size, d);
+}
+
+pare_status pare_exec_team_gather(pare_exec *e, const void *own, void *all, size_t bytes, pare_diag *d) {
+    pare_status s = e->be->team_gather(e->dev, own, all, bytes);
+    return s == PARE_OK ? s : pare_fail(d, s, NULL, e->be->name, "gradients cannot be exchanged");
+}

@@ -375,10 +375,11 @@ const char *rt_describe(int i, char *why, size_t why_bytes) {
 bool rt_open(rt_device *dev, char *why, size_t why_bytes) {
     const char *arch = getenv("PARE_EMU_ARCH");
     int n = arch ? atoi(arch) : 90;
-    *dev = rt_device{n, 4, (n < 80 ? 64u : n == 80 ? 163u : n < 90 ? 99u : 227u) << 10, NULL};
+    *dev = rt_device{n, 4, (n < 80 ? 64u : n == 80 ? 163u : n < 90 ? 99u : 227u) << 10, NULL, 0};
     return true;
 }
 void rt_close(rt_device *dev) {}
+void rt_use(const rt_device *dev) {}
 
 /* Guard bytes behind every allocation; a header keeps its size. */
 void *rt_malloc(rt_device *dev, size_t bytes) {
