@@ -31,6 +31,7 @@ static size_t among_all(const walk *w, size_t i) { return i * w->size + w->rank;
 
 typedef struct seen { /* what the hook does in one run */
     walk *w;
+    bool look, amend;
     int stage;
     size_t batch;
     const pare_linear *l; /* reduced model: the group whose input and stream go to w->x and w->r; NULL: original, all */
@@ -44,21 +45,26 @@ static bool finite_all(const float *x, size_t n) {
     return s == 0;
 }
 
-static bool hook(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out) {
-    seen *s = ctx;
+static void see(seen *s, int node, const char *name, const pare_tensor *out) {
     walk *w = s->w;
     pare_value v = s->g->nodes[node].out[0];
     size_t bytes = (size_t)pare_tensor_elems(out) * sizeof(float);
     bool wanted = s->l && (v == s->l->input || (w->stats.r && v == s->l->residual));
     for (size_t i = 0; !s->l && !wanted && i < w->lin.n; i++)
         wanted = w->lin.v[i].stage == s->stage && (w->lin.v[i].input == v || w->lin.v[i].residual == v);
-    if (!wanted) return false;
+    if (!wanted) return;
     if (!finite_all(out->data, bytes / sizeof(float))) s->bad = name;
     if (s->l && v == s->l->input) memcpy(w->x, out->data, bytes);
     if (s->l && v == s->l->residual && w->r) memcpy(w->r, out->data, bytes);
     float *kept = s->l ? NULL : (float *)pare_cuts_at(w->cuts[0], v, s->batch);
     if (kept && kept != out->data) memcpy(kept, out->data, bytes);
-    return false;
+}
+
+static bool hook(void *ctx, int node, const char *name, pare_op op, const pare_tensor *out) {
+    seen *s = ctx;
+    bool changed = s->amend && s->w->o->amend(s->w->o->amend_ctx, node, name, op, out);
+    if (s->look) see(s, node, name, out);
+    return changed;
 }
 
 static pare_status no_memory(pare_diag *d) {
@@ -70,8 +76,8 @@ static pare_status run(walk *w, int side, int last, seen *k, pare_diag *d) {
     const pare_walk_side *s = &w->o->side[side];
     int n = s->bind(s->ctx, among_all(w, k->batch), w->bind);
     n = pare_cuts_bind(w->cuts[side], k->stage, k->batch, w->bind, n);
-    bool look = k->l || side == 0;
-    pare_exec_set_hook(s->e, look ? hook : NULL, k);
+    k->look = k->l || side == 0, k->amend = side == 1 && w->o->amend;
+    pare_exec_set_hook(s->e, k->look || k->amend ? hook : NULL, k);
     pare_status st = pare_exec_run_to(s->e, k->stage, last, w->bind, n, d);
     pare_exec_set_hook(s->e, NULL, NULL);
     PARE_TRY(st);
@@ -92,7 +98,7 @@ static int made_in(const pare_graph *g, pare_value v, int stage) {
 static pare_status run_group(walk *w, int stage, size_t batch, const pare_linear *l, pare_diag *d) {
     const pare_graph *g = w->o->side[1].g;
     int x = made_in(g, l->input, stage), r = w->stats.r ? made_in(g, l->residual, stage) : -1;
-    seen k = {w, stage, batch, l, g, NULL};
+    seen k = {.w = w, .stage = stage, .batch = batch, .l = l, .g = g};
     if (x >= 0 || r >= 0) PARE_TRY(run(w, 1, x > r ? x : r, &k, d));
     size_t t = w->o->tokens_per_batch; /* what an earlier stage made is a cut value, not seen by the hook */
     if (x < 0) memcpy(w->x, pare_cuts_at(w->cuts[1], l->input, batch), t * w->stats.n * sizeof(float));
@@ -277,7 +283,7 @@ static pare_status pass(walk *w, int side, int stage, bool wanted, pare_diag *d)
     if (stage < w->last || (side == 0 && w->o->stage)) last = -1; /* all of it */
     else if (last < 0) return PARE_OK;
     for (size_t b = 0; b < w->batches; b++) {
-        seen k = {w, stage, b, NULL, w->o->side[side].g, NULL};
+        seen k = {.w = w, .stage = stage, .batch = b, .g = w->o->side[side].g};
         PARE_TRY(run(w, side, last, &k, d));
         pare_cuts_release(cuts, b);
         report(w, pare_graph_stage_name(w->o->side[1].g, stage));

@@ -65,6 +65,9 @@ typedef struct pare_walk_opts {
     /* Called for each stage once its groups are decided, before the reduced model runs on with them; it may replace
      * weights. NULL: nothing. pre, when there is one: CROSS or RESIDUAL is wanted */
     pare_status (*stage)(void *ctx, const pare_walk *w, int stage, pare_diag *d);
+    /* The reduced model's nodes, before their outputs are seen or used: may change them (graph/exec.h); may be NULL. */
+    pare_node_hook *amend;
+    void *amend_ctx;
     void (*progress)(void *ctx, const char *what, double share); /* may be NULL */
     void *ctx;
 } pare_walk_opts;
