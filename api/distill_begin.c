@@ -5,6 +5,7 @@
  * 0. It follows from teacher, configuration, data and seed alone, so that a run that goes on makes it again. */
 #include "api/distill.h"
 
+#include "api/encoder_sizes.h"
 #include "api/narrow.h"
 #include "core/log.h"
 #include "core/rng.h"
@@ -106,58 +107,23 @@ static pare_status fill_all(maker *m, const pare_given_tensor *t, size_t n, pare
 }
 
 /* ---- small files ---- */
-/* What a sentence encoder's modules say of sizes, where the teacher's are not the student's: a text that free() takes.
- */
-static char *changed(const pare_distill_run *x, const char *name) {
-    static const char *const widths[] = {"word_embedding_dimension", "embedding_dimension"};
-    const pare_arch *s = &x->given->arch;
-    bool limits = strcmp(name, "sentence_bert_config.json") == 0;
-    size_t n = strlen(name);
-    if (!limits && (n < 12 || strcmp(name + n - 12, "/config.json") != 0)) return NULL;
-    char *path = pare_sprintf("%s/%s", x->teacher_src->path, name), *text = NULL;
-    json_t *j = path ? json_load_file(path, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    bool any = false;
-    for (int i = 0; j && !limits && i < 2; i++) {
-        json_t *v = json_object_get(j, widths[i]);
-        if (json_is_integer(v) && json_integer_value(v) == x->teacher_arch.dim && s->dim != x->teacher_arch.dim)
-            any |= json_integer_set(v, s->dim) == 0;
-    }
-    json_t *most = j && limits ? json_object_get(j, "max_seq_length") : NULL;
-    if (json_is_integer(most) && json_integer_value(most) > s->context) any |= json_integer_set(most, s->context) == 0;
-    if (any) text = json_dumps(j, JSON_INDENT(1));
-    json_decref(j);
-    pare_free(path);
-    return text;
-}
-
 typedef struct small {
     pare_out_file *files;
     const char **copies;
-    char **texts; /* jansson's, as many as files have room */
-    size_t n_files, n_copies, n_texts;
+    char *config; /* jansson's */
+    size_t n_files, n_copies;
 } small;
-
-static pare_status add_text(small *s, const char *name, char *text, pare_diag *d) {
-    if (!text) return no_memory(d);
-    s->texts[s->n_texts++] = text;
-    s->files[s->n_files++] = (pare_out_file){name, text, strlen(text)};
-    return PARE_OK;
-}
 
 static pare_status small_files(const pare_distill_run *x, const pare_mapping *m, small *s, pare_diag *d) {
     pare_arena *a = x->student.arena;
-    size_t room = m->n_files + m->n_copies + 1;
-    s->files = pare_arena_alloc(a, room * sizeof *s->files);
-    s->copies = pare_arena_alloc(a, room * sizeof *s->copies);
-    s->texts = pare_arena_alloc(a, room * sizeof *s->texts);
-    if (!s->files || !s->copies || !s->texts) return no_memory(d);
-    PARE_TRY(add_text(s, "config.json", json_dumps(x->given->config, JSON_INDENT(2)), d));
+    s->files = pare_arena_alloc(a, (m->n_files + 1) * sizeof *s->files);
+    s->copies = pare_arena_alloc(a, (m->n_copies + 1) * sizeof *s->copies);
+    s->config = json_dumps(x->given->config, JSON_INDENT(2));
+    if (!s->files || !s->copies || !s->config) return no_memory(d);
+    s->files[s->n_files++] = (pare_out_file){"config.json", s->config, strlen(s->config)};
     for (size_t i = 0; i < m->n_files; i++) s->files[s->n_files++] = m->files[i];
-    for (size_t i = 0; i < m->n_copies; i++) {
-        char *text = changed(x, m->copies[i]);
-        if (text) PARE_TRY(add_text(s, m->copies[i], text, d));
-        else if (strcmp(m->copies[i], "quantize_config.json") != 0) s->copies[s->n_copies++] = m->copies[i];
-    }
+    for (size_t i = 0; i < m->n_copies; i++)
+        if (strcmp(m->copies[i], "quantize_config.json") != 0) s->copies[s->n_copies++] = m->copies[i];
     return PARE_OK;
 }
 
@@ -190,7 +156,7 @@ static pare_status write_folder(maker *m, const pare_mapping *map, const char *p
     if (st == PARE_OK) st = fill_all(m, t, n, d);
     if (st == PARE_OK) st = pare_writer_finish(m->w, d);
     pare_writer_close(&m->w);
-    for (size_t i = 0; i < s.n_texts; i++) free(s.texts[i]); /* jansson's */
+    free(s.config); /* jansson's */
     return st;
 }
 
@@ -198,6 +164,7 @@ static pare_status make(pare_distill_run *x, const char *from, const char *path,
     maker m = {.x = x};
     pare_mapping *map = NULL;
     pare_status st = pare_mapping_open(x->teacher_src, PARE_SOURCE_FOLDER, &map, d);
+    if (st == PARE_OK) st = pare_encoder_resize_all(map, x->teacher_src->path, &x->teacher_arch, &x->given->arch, d);
     if (st == PARE_OK && from) st = pare_source_open(from, &m.from, d);
     if (st == PARE_OK && from) st = pare_arch_read(m.from, &m.arch, d);
     if (st == PARE_OK) st = write_folder(&m, map, path, d);
