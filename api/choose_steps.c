@@ -33,6 +33,7 @@ static pare_status parts(pare_chooser *c, pare_diag *d) {
                {"query-heads", "query heads", a.heads, a.kv_heads},
                {"ffn", "neurons", a.ffn, multiple},
                {"hidden", "channels", a.dim, multiple},
+               {"width", "key/value groups with their channels", a.kv_heads, 1},
                {"layers", "layers", a.layers, 1}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcasecmp(c->o->pattern, all[i].pattern) == 0)

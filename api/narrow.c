@@ -18,6 +18,8 @@ static const struct {
              [PARE_NARROW_QUERY] = {"query-heads", "query heads", "as many query heads of every group go"},
              [PARE_NARROW_FFN] = {"ffn", "neurons", "neurons of the feed-forward part go, as many in every layer"},
              [PARE_NARROW_HIDDEN] = {"hidden", "channels", "channels of the residual stream go"},
+             [PARE_NARROW_WIDTH] = {"width", "key/value groups",
+                                    "heads as by `heads`, and as large a share of the channels"},
              [PARE_NARROW_LAYERS] = {"layers", "layers", "whole layers go"}};
 #define KINDS (sizeof kinds / sizeof *kinds)
 
@@ -85,13 +87,17 @@ static pare_status amount(pare_narrow *n, int64_t all, int64_t step, pare_diag *
 /* What the formats can say: one size for all layers, a head size beside the hidden size. */
 static pare_status check_target(const pare_narrow *n, pare_diag *d) {
     bool heads = n->kind == PARE_NARROW_HEADS || n->kind == PARE_NARROW_QUERY, hidden = n->kind == PARE_NARROW_HIDDEN;
+    long long size = (long long)n->arch.head_dim;
     if (n->job->kind == PARE_SOURCE_SAFETENSORS)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->out_path, "-o",
                          "a smaller model needs its configuration; write a folder or a GGUF file");
     if (n->arch.family == PARE_FAMILY_BERT && (heads || hidden))
         return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->src->path, hidden ? "hidden_size" : "num_attention_heads",
-                         "a bert configuration has no head size of its own (it is hidden_size / num_attention_heads), "
-                         "so it cannot say this shape; ffn and layers can be pruned");
+                         "a bert configuration has no head size of its own (it is hidden_size / num_attention_heads, "
+                         "%lld here), so it cannot say this shape; --pattern width takes %lld channels with every "
+                         "head, "
+                         "and ffn and layers can be pruned",
+                         size, size);
     if (n->job->kind == PARE_SOURCE_FOLDER && !n->job->on_the_way && strcmp(n->to.name, "llama") == 0 &&
         n->to.dim % n->to.heads)
         return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->out_path, "num_attention_heads",
@@ -128,6 +134,16 @@ static pare_status plan_sizes(pare_narrow *n, pare_diag *d) {
         PARE_TRY(amount(n, a->dim, multiple, d));
         n->to.dim = n->keep;
         break;
+    case PARE_NARROW_WIDTH:
+        if (a->dim % a->kv_heads)
+            return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->src->path, "--pattern",
+                             "%lld channels cannot be shared out among %lld key/value groups; prune heads, then hidden",
+                             (long long)a->dim, (long long)a->kv_heads);
+        PARE_TRY(amount(n, a->kv_heads, 1, d));
+        n->to.kv_heads = n->keep;
+        n->to.heads = n->keep * (a->heads / a->kv_heads);
+        n->to.dim = n->keep * (a->dim / a->kv_heads);
+        break;
     case PARE_NARROW_LAYERS:
         if (!n->o->drop) PARE_TRY(amount(n, a->layers, 1, d));
         break;
@@ -135,20 +151,32 @@ static pare_status plan_sizes(pare_narrow *n, pare_diag *d) {
     return check_target(n, d);
 }
 
-/* The weight and the dimension from which each dimension is followed. */
+typedef struct start { /* the weight from whose columns a dimension is followed, and how many of its units stay */
+    pare_tensor_name of;
+    int64_t keep;
+} start;
+
+static start start_of(const pare_narrow *n, size_t dim) {
+    bool bert = n->arch.family == PARE_FAMILY_BERT, ffn = n->kind == PARE_NARROW_FFN,
+         channels = pare_narrow_channels(n);
+    if (channels && dim == 0)
+        return (start){{bert ? PARE_ROLE_BERT_WORD_EMBD : PARE_ROLE_TOKEN_EMBD, -1, false}, n->to.dim};
+    pare_role role = ffn    ? bert ? PARE_ROLE_BERT_DOWN : PARE_ROLE_FFN_DOWN
+                     : bert ? PARE_ROLE_BERT_OUT
+                            : PARE_ROLE_ATTN_OUT;
+    return (start){{role, (int)dim - channels, false}, n->keep};
+}
+
 static pare_status find_dimensions(pare_narrow *n, pare_diag *d) {
-    bool bert = n->arch.family == PARE_FAMILY_BERT, ffn = n->kind == PARE_NARROW_FFN;
-    pare_role role = n->kind == PARE_NARROW_HIDDEN ? PARE_ROLE_TOKEN_EMBD
-                     : ffn                         ? bert ? PARE_ROLE_BERT_DOWN : PARE_ROLE_FFN_DOWN
-                                                   : PARE_ROLE_ATTN_OUT;
-    size_t layers = n->kind == PARE_NARROW_HIDDEN ? 1 : (size_t)n->arch.layers;
-    n->dims = pare_arena_alloc(n->job->arena, layers * sizeof *n->dims);
-    n->stays = pare_arena_alloc(n->job->arena, layers * sizeof *n->stays);
+    size_t layers = (size_t)n->arch.layers, count = pare_narrow_channels(n);
+    if (n->kind != PARE_NARROW_HIDDEN) count += layers;
+    n->dims = pare_arena_alloc(n->job->arena, count * sizeof *n->dims);
+    n->stays = pare_arena_alloc(n->job->arena, count * sizeof *n->stays);
     if (!n->dims || !n->stays) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
-    for (size_t l = 0; l < layers; l++) {
+    for (size_t l = 0; l < count; l++) {
         char name[160];
-        pare_tensor_name start = {role, n->kind == PARE_NARROW_HIDDEN ? -1 : (int)l, false};
-        pare_name_format(n->arch.family, PARE_SOURCE_GGUF, start, name, sizeof name);
+        start at = start_of(n, l);
+        pare_name_format(n->arch.family, PARE_SOURCE_GGUF, at.of, name, sizeof name);
         pare_value v = pare_graph_find(n->run.m.g, name);
         if (v < 0) return pare_fail(d, PARE_ERR_INTERNAL, n->job->src->path, name, "the graph does not have it");
         pare_head_mode mode = n->kind == PARE_NARROW_QUERY ? PARE_HEADS_QUERY : PARE_HEADS_GROUPS;
@@ -156,10 +184,10 @@ static pare_status find_dimensions(pare_narrow *n, pare_diag *d) {
         n->n_dims = l + 1;
         n->stays[l] = pare_arena_alloc(n->job->arena, (size_t)n->dims[l].units);
         if (!n->stays[l]) return pare_fail(d, PARE_ERR_NOMEM, NULL, "structure", "no memory for the layers");
-        if (n->keep >= n->dims[l].units)
+        if (at.keep >= n->dims[l].units)
             return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->src->path, name,
                              "its %lld columns fall into %d parts that can go alone, and %lld should stay",
-                             (long long)n->run.m.g->values[v].tensor.shape[1], n->dims[l].units, (long long)n->keep);
+                             (long long)n->run.m.g->values[v].tensor.shape[1], n->dims[l].units, (long long)at.keep);
     }
     return PARE_OK;
 }
@@ -191,7 +219,7 @@ static pare_status choose(pare_narrow *n, const places *p, pare_diag *d) {
         if (!score) return pare_fail(d, PARE_ERR_NOMEM, NULL, "importance", "no memory for the scores");
         pare_status s = PARE_OK;
         if (!n->job->sizes_only) s = importance->score(n->run.m.g, p->watch.v + first, end - first, score, d);
-        if (s == PARE_OK) s = pare_units_choose(&n->dims[l], score, (int32_t)n->keep, n->stays[l], d);
+        if (s == PARE_OK) s = pare_units_choose(&n->dims[l], score, (int32_t)start_of(n, l).keep, n->stays[l], d);
         pare_free(score);
         if (s != PARE_OK) return s;
         first = end;

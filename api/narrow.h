@@ -7,6 +7,7 @@
  *   narrow.c         options and amounts, the order of things
  *   narrow_pass.c    models on calibration data
  *   narrow_heal.c    refitting after units went
+ *   narrow_norms.c   layer norms over fewer channels
  *   narrow_layers.c  whole layers
  *   narrow_apply.c   the job's tensors
  *   narrow_config.c  its metadata and config.json */
@@ -30,6 +31,7 @@ typedef enum pare_narrow_kind {
     PARE_NARROW_QUERY,
     PARE_NARROW_FFN,
     PARE_NARROW_HIDDEN,
+    PARE_NARROW_WIDTH, /* heads and channels: dims[0] is the residual stream, then each layer's heads */
     PARE_NARROW_LAYERS
 } pare_narrow_kind;
 
@@ -44,12 +46,12 @@ typedef struct pare_narrow {
     pare_job *job;
     const pare_prune_opts *o;
     pare_narrow_kind kind;
-    int64_t keep;       /* units that stay */
+    int64_t keep;       /* units that stay; of WIDTH: groups of heads */
     pare_arch arch, to; /* of the source; of the output */
     pare_calib_data data;
     pare_weights *w;
     pare_lm_run run; /* the original */
-    size_t n_dims;   /* one per layer, or one */
+    size_t n_dims;   /* one per layer, or one, or one and one per layer */
     pare_dimension *dims;
     bool **stays;       /* [dims][units] */
     bool *drop;         /* [layers] */
@@ -57,6 +59,10 @@ typedef struct pare_narrow {
     size_t n_refits, cap_refits;
 } pare_narrow;
 
+/* Channels of the residual stream go: they are dims[0]. */
+static inline bool pare_narrow_channels(const pare_narrow *n) {
+    return n->kind == PARE_NARROW_HIDDEN || n->kind == PARE_NARROW_WIDTH;
+}
 bool pare_narrow_needs_data(const pare_narrow *n);
 pare_status pare_narrow_open_model(pare_narrow *n, pare_diag *d); /* w, run, and data if needed */
 /* The original over all windows, its hook called; ctx is the hook's. */
@@ -66,6 +72,16 @@ pare_status pare_narrow_refit(pare_narrow *n, pare_tensor_name name, const float
                               const void **copy, pare_diag *d);
 /* Refits what reads narrowed values. means: of the original's values there. */
 pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_diag *d);
+/* Layer norms over the channels that stay of dims[0]. Their scale and bias are fitted, channel by channel, on the
+ * original's own activations: y ~ scale z + bias, least squares, y what the norm gives there, z the norm of the
+ * channels that stay alone. In a model that has all channels, and 1 and 0 in place of scale and bias (use), amend
+ * (calib/walk.h) makes of a norm's output what it is in the smaller one. owns: pare_layer_norms_free */
+typedef struct pare_layer_norms pare_layer_norms;
+pare_status pare_layer_norms_fit(pare_narrow *n, pare_layer_norms **out, pare_diag *d);
+void pare_layer_norms_use(const pare_layer_norms *l, pare_exec *e);
+bool pare_layer_norms_amend(void *norms, int node, const char *name, pare_op op, const pare_tensor *out);
+pare_status pare_layer_norms_refit(pare_narrow *n, const pare_layer_norms *l, pare_diag *d);
+void pare_layer_norms_free(pare_layer_norms **l);
 pare_status pare_narrow_layers(pare_narrow *n, pare_diag *d); /* fills drop */
 pare_status pare_narrow_apply(pare_narrow *n, pare_diag *d);
 pare_status pare_narrow_config(pare_narrow *n, pare_diag *d);

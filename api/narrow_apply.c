@@ -98,6 +98,42 @@ static pare_status check(const pare_narrow *n, const pare_job_tensor *t, pare_te
     return PARE_OK;
 }
 
+/* Rows and columns that stay (NULL: all) of what m says it becomes. */
+static void picked(pare_job_tensor *t, const pare_mapped *m, const uint32_t *first, const uint32_t *second) {
+    bool vector = m->ndim == 1, as_rows = vector && m->order != PARE_ROWS_SAME;
+    t->pick_rows = vector && !as_rows ? NULL : first;
+    t->pick_cols = vector && !as_rows ? first : second;
+    if (vector) *(as_rows ? &t->rows : &t->cols) = m->shape[0];
+    else t->rows = m->shape[0], t->cols = m->shape[1];
+    if (first || second)
+        snprintf(t->note, sizeof t->note, "%lld of %lld %s", (long long)m->shape[second ? 1 : 0],
+                 (long long)m->src->shape[second ? 1 : 0], second ? "columns" : "rows");
+}
+
+/* What an encoder's file has beside the encoder (a pooler, a classifier), and nobody computes here: it reads and writes
+ * as many channels as the encoder has, and loses the same. */
+static pare_status beside(pare_narrow *n, pare_job_tensor *t, pare_diag *d) {
+    const pare_stored *src = t->map->src;
+    const uint32_t *pick[2] = {NULL, NULL};
+    pare_mapped *m = pare_arena_alloc(n->job->arena, sizeof *m);
+    uint32_t *index = pare_arena_alloc(n->job->arena, (size_t)n->arch.dim * sizeof *index);
+    if (!m || !index) return no_memory(d);
+    *m = *t->map;
+    for (int k = 0; k < m->ndim && k < 2; k++)
+        if (m->shape[k] == n->arch.dim) {
+            m->shape[k] = (int64_t)pare_slot_kept(&n->dims[0].slots[0], n->stays[0], index);
+            pick[k] = index;
+        }
+    if (!pick[0] && !pick[1]) return PARE_OK;
+    if (src->type->kind != PARE_QK_FLOAT || src->layout != PARE_LAYOUT_PLAIN || m->ndim > 2)
+        return pare_fail(d, PARE_ERR_UNSUPPORTED, n->job->src->path, src->name,
+                         "%s of %d dimensions cannot lose channels; prune the original, then quantize", src->type->name,
+                         m->ndim);
+    t->map = m;
+    picked(t, m, pick[0], pick[1]);
+    return PARE_OK;
+}
+
 static pare_status one(pare_narrow *n, pare_job_tensor *t, pare_tensor_name name, int layer, pare_diag *d) {
     pare_mapped *m = pare_arena_alloc(n->job->arena, sizeof *m);
     if (!m) return no_memory(d);
@@ -108,14 +144,7 @@ static pare_status one(pare_narrow *n, pare_job_tensor *t, pare_tensor_name name
     const uint32_t *first, *second = NULL;
     PARE_TRY(pick(n, name, 0, &m->shape[0], &first, d));
     if (m->ndim > 1) PARE_TRY(pick(n, name, 1, &m->shape[1], &second, d));
-    bool vector = m->ndim == 1, as_rows = vector && m->order != PARE_ROWS_SAME;
-    t->pick_rows = vector && !as_rows ? NULL : first;
-    t->pick_cols = vector && !as_rows ? first : second;
-    if (vector) *(as_rows ? &t->rows : &t->cols) = m->shape[0];
-    else t->rows = m->shape[0], t->cols = m->shape[1];
-    if (first || second)
-        snprintf(t->note, sizeof t->note, "%lld of %lld %s", (long long)m->shape[second ? 1 : 0],
-                 (long long)m->src->shape[second ? 1 : 0], second ? "columns" : "rows");
+    picked(t, m, first, second);
     PARE_TRY(check(n, t, name, d));
     const pare_refit *r = refit_of(n, name);
     if (!r) return PARE_OK;
@@ -127,6 +156,7 @@ static pare_status one(pare_narrow *n, pare_job_tensor *t, pare_tensor_name name
 pare_status pare_narrow_apply(pare_narrow *n, pare_diag *d) {
     pare_job *job = n->job;
     size_t kept = 0;
+    bool encoder = n->arch.family == PARE_FAMILY_BERT && pare_narrow_channels(n);
     int number[4096], next = 0; /* of layers in the output; pare_arch_read allows no more */
     for (int l = 0; l < (int)n->arch.layers; l++) number[l] = n->drop[l] ? -1 : next++;
     for (size_t i = 0; i < job->n; i++) {
@@ -136,6 +166,7 @@ pare_status pare_narrow_apply(pare_narrow *n, pare_diag *d) {
         if (known && name.layer >= 0 && number[name.layer] < 0) continue;
         if (known && name.role == PARE_ROLE_OUTPUT && n->arch.tied) continue; /* a copy that nobody reads */
         if (known) PARE_TRY(one(n, &t, name, name.layer < 0 ? -1 : number[name.layer], d));
+        else if (encoder && t.map->src && t.from->kind != PARE_QK_INT) PARE_TRY(beside(n, &t, d));
         job->t[kept++] = t;
     }
     job->n = kept;

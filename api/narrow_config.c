@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the smaller model says about itself: GGUF metadata, or config.json. */
+#include "api/encoder_sizes.h"
 #include "api/narrow.h"
 
 #include "core/status.h"
@@ -90,7 +91,7 @@ static pare_status folder(pare_narrow *n, pare_diag *d) {
             return no_memory(d);
     }
     per_layer(n, c);
-    return PARE_OK;
+    return pare_encoder_resize_all(n->job->map, n->job->src->path, &n->arch, &n->to, d);
 }
 
 pare_status pare_narrow_config(pare_narrow *n, pare_diag *d) {

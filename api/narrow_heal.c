@@ -17,6 +17,7 @@ typedef struct healing {
     pare_narrow *n;
     const pare_unit_watch *means; /* of the original's inputs of the readers */
     pare_lm_run run[2];
+    pare_layer_norms *norms; /* NULL: this architecture has none */
     int64_t sym[2][PARE_SYM_COUNT];
     float **weights; /* of the reduced model */
     size_t n_weights, cap_weights;
@@ -38,17 +39,16 @@ static pare_status no_memory(pare_diag *d) {
     return pare_fail(d, PARE_ERR_NOMEM, NULL, "healing", "no memory for the weights of a layer");
 }
 
-/* What is known of the reader of weight v, and the number of its dimension; NULL: it reads nothing that goes. */
-static const pare_unit_stats *stats_of(const healing *h, pare_value v, size_t *dim) {
+/* What is known of the reader of weight v; NULL: it reads nothing that goes. */
+static const pare_unit_stats *stats_of(const healing *h, pare_value v) {
     for (size_t i = 0; i < h->means->n; i++)
-        if (h->means->v[i].reads->weight == v) return *dim = (size_t)(h->means->v[i].dim - h->n->dims), &h->means->v[i];
+        if (h->means->v[i].reads->weight == v) return &h->means->v[i];
     return NULL;
 }
 
 /* Linears to be fitted anew: the readers of a narrowed dimension; all that read or write the residual stream. */
-static bool goes(const healing *h, pare_value v, size_t *dim) {
-    if (h->n->kind != PARE_NARROW_HIDDEN) return stats_of(h, v, dim) != NULL;
-    *dim = 0;
+static bool goes(const healing *h, pare_value v) {
+    if (!pare_narrow_channels(h->n)) return stats_of(h, v) != NULL;
     return pare_dimension_slot(&h->n->dims[0], v, 0) || pare_dimension_slot(&h->n->dims[0], v, 1);
 }
 
@@ -58,9 +58,11 @@ typedef struct stay {
     size_t n_rows, n_cols;
 } stay;
 
-static size_t indices(const healing *h, size_t dim, pare_value v, int axis, int64_t size, uint32_t *index) {
-    const pare_slot *s = pare_dimension_slot(&h->n->dims[dim], v, axis);
-    if (s) return pare_slot_kept(s, h->n->stays[dim], index);
+static size_t indices(const healing *h, pare_value v, int axis, int64_t size, uint32_t *index) {
+    for (size_t k = 0; k < h->n->n_dims; k++) { /* a dimension of a value belongs to one of them */
+        const pare_slot *s = pare_dimension_slot(&h->n->dims[k], v, axis);
+        if (s) return pare_slot_kept(s, h->n->stays[k], index);
+    }
     for (int64_t i = 0; i < size; i++) index[i] = (uint32_t)i;
     return (size_t)size;
 }
@@ -104,8 +106,8 @@ static pare_status correct_bias(healing *h, const pare_unit_stats *s, pare_tenso
 }
 
 /* The linear's rows that stay, fitted on its columns that stay. */
-static pare_status fit_one(healing *h, const pare_linear *l, const pare_stats *s, pare_tensor_name name, size_t dim,
-                           const stay *k, float *w, float *r, float *fit, pare_diag *d) {
+static pare_status fit_one(healing *h, const pare_linear *l, const pare_stats *s, pare_tensor_name name, const stay *k,
+                           float *w, float *r, float *fit, pare_diag *d) {
     const pare_tensor *stored = &h->run[0].m.g->values[l->weight].tensor;
     size_t cols = (size_t)l->cols;
     float *judge = r + k->n_rows * cols;
@@ -127,24 +129,23 @@ static pare_status fit_one(healing *h, const pare_linear *l, const pare_stats *s
     pare_log(PARE_LOG_DEBUG, "%s: ridge %g, step %.2f", l->name, damping, step);
     PARE_TRY(install(h, l->weight, fit, k, d));
     PARE_TRY(pare_narrow_refit(h->n, name, fit, (int64_t)k->n_rows, (int64_t)k->n_cols, NULL, d));
-    const pare_unit_stats *u = stats_of(h, l->weight, &dim);
-    bool bias = u && h->n->kind != PARE_NARROW_HIDDEN;
+    const pare_unit_stats *u = stats_of(h, l->weight);
+    bool bias = u && !pare_narrow_channels(h->n);
     return bias ? correct_bias(h, u, name, w, fit, k->cols, k->n_cols, k->n_rows, d) : PARE_OK;
 }
 
 static pare_status refit_one(healing *h, const pare_linear *l, const pare_stats *s, pare_diag *d) {
-    size_t dim, rows = (size_t)l->rows, cols = (size_t)l->cols;
+    size_t rows = (size_t)l->rows, cols = (size_t)l->cols;
     pare_tensor_name name;
-    if (!goes(h, l->weight, &dim) || !pare_name_parse(h->n->arch.family, PARE_SOURCE_GGUF, l->name, &name))
-        return PARE_OK;
+    if (!goes(h, l->weight) || !pare_name_parse(h->n->arch.family, PARE_SOURCE_GGUF, l->name, &name)) return PARE_OK;
     stay k = {pare_malloc(rows * sizeof *k.rows), pare_malloc(cols * sizeof *k.cols), 0, 0};
     float *w = pare_malloc(rows * cols * sizeof *w), *r = pare_malloc(2 * rows * cols * sizeof *r),
           *fit = pare_malloc(rows * cols * sizeof *fit);
     pare_status st = k.rows && k.cols && w && r && fit ? PARE_OK : no_memory(d);
     if (st == PARE_OK) {
-        k.n_rows = indices(h, dim, l->weight, 0, l->rows, k.rows);
-        k.n_cols = indices(h, dim, l->weight, 1, l->cols, k.cols);
-        st = fit_one(h, l, s, name, dim, &k, w, r, fit, d);
+        k.n_rows = indices(h, l->weight, 0, l->rows, k.rows);
+        k.n_cols = indices(h, l->weight, 1, l->cols, k.cols);
+        st = fit_one(h, l, s, name, &k, w, r, fit, d);
     }
     void *all[] = {k.rows, k.cols, w, r, fit};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) pare_free(all[i]);
@@ -160,9 +161,8 @@ static pare_status group(void *ctx, const pare_linear *l, size_t n, const pare_s
 }
 
 static bool wants(void *ctx, const pare_linear *l, size_t n) {
-    size_t dim;
     for (size_t i = 0; i < n; i++)
-        if (goes(ctx, l[i].weight, &dim)) return true;
+        if (goes(ctx, l[i].weight)) return true;
     return false;
 }
 
@@ -186,7 +186,7 @@ static pare_status silence_tables(healing *h, pare_diag *d) {
         stay k = {pare_malloc((size_t)rows * sizeof *k.rows), pare_malloc((size_t)cols * sizeof *k.cols), 0, 0};
         float *w = pare_malloc((size_t)cols * sizeof *w), *kept = pare_malloc((size_t)(rows * cols) * sizeof *kept);
         if (k.rows && k.cols && w && kept) {
-            k.n_rows = indices(h, 0, v, 0, rows, k.rows), k.n_cols = indices(h, 0, v, 1, cols, k.cols);
+            k.n_rows = indices(h, v, 0, rows, k.rows), k.n_cols = indices(h, v, 1, cols, k.cols);
             for (int64_t r = 0; r < rows; r++) {
                 pare_weight_row(t, r, w);
                 for (size_t c = 0; c < k.n_cols; c++) kept[(size_t)r * k.n_cols + c] = w[k.cols[c]];
@@ -200,7 +200,7 @@ static pare_status silence_tables(healing *h, pare_diag *d) {
     return s;
 }
 
-/* A norm's mean square runs over fewer channels in the smaller model than in the walk's, where they are zeros. */
+/* An RMS norm's mean square runs over fewer channels in the smaller model than in the walk's, where they are zeros. */
 static pare_status scale_norms(healing *h, pare_diag *d) {
     pare_narrow *n = h->n;
     pare_reader *norms;
@@ -216,7 +216,7 @@ static pare_status scale_norms(healing *h, pare_diag *d) {
         uint32_t *keep = old ? pare_malloc((size_t)size * sizeof *keep) : NULL;
         float *scaled = old ? pare_malloc((size_t)size * sizeof *scaled) : NULL;
         if (keep && scaled) {
-            size_t nk = indices(h, 0, norms[i].weight, 0, size, keep);
+            size_t nk = indices(h, norms[i].weight, 0, size, keep);
             float f = sqrtf((float)size / (float)nk);
             for (size_t k = 0; k < nk; k++) scaled[k] = old[keep[k]] * f;
             s = pare_narrow_refit(n, name, scaled, 1, (int64_t)nk, NULL, d);
@@ -228,8 +228,23 @@ static pare_status scale_norms(healing *h, pare_diag *d) {
     return s;
 }
 
+/* The residual stream loses channels: what is no linear of the reduced model. */
+static pare_status begin_channels(healing *h, pare_walk_opts *o, pare_diag *d) {
+    PARE_TRY(silence_tables(h, d));
+    if (h->n->arch.family != PARE_FAMILY_BERT) return PARE_OK;
+    PARE_TRY(pare_layer_norms_fit(h->n, &h->norms, d));
+    pare_layer_norms_use(h->norms, h->run[1].e);
+    o->amend = pare_layer_norms_amend, o->amend_ctx = h->norms;
+    return pare_exec_shape(h->run[1].e, h->sym[1], d);
+}
+
+static pare_status end_channels(healing *h, pare_diag *d) {
+    return h->norms ? pare_layer_norms_refit(h->n, h->norms, d) : scale_norms(h, d);
+}
+
 pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_diag *d) {
     healing h = {.n = n, .means = means};
+    bool channels = pare_narrow_channels(n);
     bind_ctx ctx[2] = {{&h, 0}, {&h, 1}};
     pare_walk_opts o = {.batches = n->data.batches,
                         .tokens_per_batch = (size_t)(n->data.batch * n->data.ctx),
@@ -250,10 +265,11 @@ pare_status pare_narrow_heal(pare_narrow *n, const pare_unit_watch *means, pare_
         if (s == PARE_OK)
             o.side[k] = (pare_walk_side){h.run[k].m.g, h.run[k].e, bind, (int)h.run[k].m.n_kv + 6, &ctx[k]};
     }
-    if (s == PARE_OK && n->kind == PARE_NARROW_HIDDEN) s = silence_tables(&h, d);
+    if (s == PARE_OK && channels) s = begin_channels(&h, &o, d);
     pare_meter_start(&h.meter, "heal", "", 1000);
     if (s == PARE_OK) s = pare_walk_run(&o, d);
-    if (s == PARE_OK && n->kind == PARE_NARROW_HIDDEN) s = scale_norms(&h, d);
+    if (s == PARE_OK && channels) s = end_channels(&h, d);
+    pare_layer_norms_free(&h.norms);
     for (int k = 0; k < 2; k++) pare_lm_run_close(&h.run[k]);
     for (size_t i = 0; i < h.n_weights; i++) pare_free(h.weights[i]);
     pare_free(h.weights);

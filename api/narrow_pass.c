@@ -28,7 +28,7 @@ pare_status pare_narrow_open_model(pare_narrow *n, pare_diag *d) {
 
 pare_status pare_narrow_pass(pare_narrow *n, pare_node_hook *hook, void *ctx, const char *what, pare_diag *d) {
     /* The output matrix of a decoder is the dearest stage, and only the residual stream's channels reach it. */
-    bool head = n->kind == PARE_NARROW_HIDDEN || n->arch.family == PARE_FAMILY_BERT;
+    bool head = pare_narrow_channels(n) || n->arch.family == PARE_FAMILY_BERT;
     pare_meter meter;
     pare_status s = PARE_OK;
     pare_meter_start(&meter, what, "batches", n->data.batches);

@@ -108,7 +108,7 @@ pare_status pare_scan_parts(pare_scan *s, pare_diag *d) {
     size_t n = s->out->n_layers, found = 0;
     const pare_importance *importance = pare_importance_by_name(s->out->method);
     if (strcasecmp(s->o->pattern, "layers") == 0) return whole_layers(s, d);
-    if (strcasecmp(s->o->pattern, "hidden") == 0)
+    if (strcasecmp(s->o->pattern, "hidden") == 0 || strcasecmp(s->o->pattern, "width") == 0)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--pattern",
                          "channels of the residual stream belong to all layers: there is no sensitivity of one");
     if (!importance) return pare_fail(d, PARE_ERR_USAGE, NULL, "--method", "`%s` does not judge parts", s->out->method);

@@ -18,14 +18,16 @@ static const char head[] =
     "--layout compact writes a folder (or .safetensors) without the zeros: smaller, read and run by pare; `pare "
     "convert`\n"
     "makes an ordinary one of it again, bit for bit.\n"
-    "With --pattern heads, query-heads, ffn, hidden or layers the output is a smaller model, as fast and as small as "
-    "it\nlooks; what reads the parts that go is refitted on the calibration text. METHOD is then optional.\n";
+    "With --pattern heads, query-heads, ffn, hidden, width or layers the output is a smaller model, as fast and as "
+    "small "
+    "as it\nlooks; what reads the parts that go is refitted on the calibration text. METHOD is then optional.\n";
 
 static const char examples[] =
     "  pare prune SmolLM2-135M -o smol-50 --method sparsegpt --sparsity 0.5 --calib wiki.txt\n"
     "  pare prune SmolLM2-135M -o smol-2of4.gguf --method wanda --pattern 2:4 --keep 'layers\\.0\\.'\n"
     "  pare prune model.gguf --method magnitude --scope global --sparsity 0.3 --tensor 'ffn_down=0.1' --dry-run\n"
     "  pare prune SmolLM2-135M -o smol-narrow --pattern ffn --sparsity 0.2 --calib wiki.txt\n"
+    "  pare prune MiniLM -o minilm-half --pattern width --sparsity 0.5 --calib sentences.txt\n"
     "  pare prune SmolLM2-135M -o smol-28.gguf --pattern layers --stay 28 --to q8_0\n"
     "  pare prune SmolLM2-135M -o smol-2of4 --method wanda --pattern 2:4 --layout compact\n"
     "  pare prune SmolLM2-135M -o smol-2of4-q8.gguf --method sparsegpt --pattern 2:4 --to q8_0\n"

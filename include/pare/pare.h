@@ -219,7 +219,7 @@ PARE_API PARE_MUST_USE pare_status pare_convert_open(const char *model, const ch
 /* ---- prune: api/prune.c ------------------------------------------------------------------------------------------ */
 
 /* Weights become zero and shapes stay: the output is dense, it saves bytes only where a grid is given in `to`. Or, with
- * a structured pattern (heads, query-heads, ffn, hidden, layers), the output is a smaller model of the same
+ * a structured pattern (heads, query-heads, ffn, hidden, width, layers), the output is a smaller model of the same
  * architecture; which parts go is decided, and what reads them refitted, while the job is opened. After pare_job_run
  * the output was opened again, its zeros were counted, and it was run. */
 typedef struct pare_prune_opts {

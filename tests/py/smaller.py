@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 sys.path.insert(0, os.path.dirname(__file__))
 import reference
+from ridge import ridge
 from tiny_encoder import tiny_encoder
 
 pare, dump, models, text, out = sys.argv[1:6]
@@ -86,20 +87,6 @@ def silenced(kept_columns, which):
     return w
 
 
-def ridge(x, target, w, ctx=CTX):
-    """w and the step towards least squares with the ridge, both those that do best on the last quarter of each run's tokens."""
-    run = 2048 // ctx * ctx
-    last = np.arange(len(x)) % run >= run - run // 4
-    y, best = target - x @ w.T, (0, None, None)
-    def step(a, b, r): return b.T @ a @ np.linalg.inv(a.T @ a + r * (a * a).sum() / a.shape[1] * np.eye(a.shape[1]))
-    for r in (0.01, 0.1, 1):
-        p = x[last] @ step(x[~last], y[~last], r).T
-        s = min(1, max(0, (p * y[last]).sum() / (p * p).sum()))
-        gain = (y[last] ** 2).sum() - ((y[last] - s * p) ** 2).sum()
-        if gain > best[0]: best = (gain, r, s)
-    return w + best[2] * step(x, y, best[1])
-
-
 def expect(folder, **sizes):
     c, w = reference.load(folder)
     e = dict(cfg, **sizes)
@@ -151,7 +138,7 @@ for name, pattern, amount, unit, stay, which, methods, sizes, keys in (
     s = scores(which(0), "wanda", unit)
     k = [i for l, i in enumerate([(np.array([2 * g + best(s[2 * g:2 * g + 2], 1)[0] for g in range(KV)]) if name == "query" else best(s, stay))[:, None] * unit + np.arange(unit)])][0].ravel()
     x, w0 = inputs[which(0)], W[which(0) + ".weight"]
-    fit = ridge(x[:, k], x @ w0.T, w0[:, k])
+    fit = ridge(x[:, k], x @ w0.T, w0[:, k], 2048 // CTX * CTX)
     err = np.abs(w[which(0) + ".weight"] - fit).max() / np.abs(fit).max()
     check(f"{name}: the refit of layer 0 is the ridge regression", err < 2e-3, f"({err:.1e})")
     full = reference.llama(cfg, W, probe[None])[0]

@@ -260,6 +260,7 @@ static void refusals(void **s) {
         {"llama", "bad.safetensors", {.pattern = "ffn", .sparsity = 0.5}, PARE_ERR_UNSUPPORTED, "-o"},
         {"bert", "bad", {.pattern = "heads", .stay = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
         {"bert", "bad", {.pattern = "hidden", .stay = 16, .multiple = 16}, PARE_ERR_UNSUPPORTED, "hidden_size"},
+        {"bert", "bad", {.pattern = "width", .sparsity = 0.1}, PARE_ERR_USAGE, "--sparsity"},
         {"llama", "bad", {.pattern = "hidden", .stay = 6, .multiple = 2}, PARE_ERR_UNSUPPORTED, "num_attention_heads"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

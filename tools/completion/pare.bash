@@ -11,7 +11,7 @@ _pare() {
     --to) COMPREPLY=($(compgen -W "q4_k_m q4_k_s q5_k_m q5_k_s q6_k q3_k_m q3_k_s q3_k_l q2_k q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl iq4_xs int8 int4 int4:g32 int4:g64 int4:g128 int4:g32:asym int4:g128:asym f16 bf16 f32" -- "$cur")) && return ;;
     --act) COMPREPLY=($(compgen -W "none f16 int8-token int8-block" -- "$cur")) && return ;;
     --device) COMPREPLY=($(compgen -W "cpu cuda $([ "$cmd" = verify ] && echo cpu,cuda)" -- "$cur")) && return ;;
-    --pattern) COMPREPLY=($(compgen -W "unstructured 2:4 4:8 block block:4x4 heads query-heads ffn hidden layers" -- "$cur")) && return ;;
+    --pattern) COMPREPLY=($(compgen -W "unstructured 2:4 4:8 block block:4x4 heads query-heads ffn hidden width layers" -- "$cur")) && return ;;
     --scope) COMPREPLY=($(compgen -W "row layer global" -- "$cur")) && return ;;
     --method) COMPREPLY=($(compgen -W "$([ "$cmd" = prune ] && echo magnitude wanda sparsegpt activation influence angular || echo rtn search awq gptq)" -- "$cur")) && return ;;
     --train) COMPREPLY=($(compgen -W "all norms scales" -- "$cur")) && return ;;
