@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/status.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ typedef struct work {
     pare_ids ids;
     item *item;
     int64_t *batch_ids, lengths[BATCH], seq; /* the batch in hand: n items from first */
-    size_t first, n, dim;
+    size_t first, n, dim[2];                 /* of the original's embeddings, of the reduced model's */
     float *embedding[PARE_VERIFY_COLUMNS], *out[PARE_VERIFY_COLUMNS]; /* of all sentences; of the batch */
 } work;
 
@@ -63,10 +64,10 @@ static void fill(const pare_verify_run *v, work *w, size_t first, size_t n) {
 static pare_status embed_column(pare_verify_run *v, int column, void *ctx, pare_diag *d) {
     work *w = ctx;
     float *out = w->out[column];
+    size_t dim = w->dim[column % 2];
     PARE_TRY(pare_lm_embed(v->lm[column], w->batch_ids, w->lengths, (int64_t)w->n, w->seq, out, d));
     for (size_t i = 0; i < w->n; i++)
-        memcpy(w->embedding[column] + w->item[w->first + i].sentence * w->dim, out + i * w->dim,
-               w->dim * sizeof(float));
+        memcpy(w->embedding[column] + w->item[w->first + i].sentence * dim, out + i * dim, dim * sizeof(float));
     return PARE_OK;
 }
 
@@ -92,10 +93,11 @@ static pare_status measure(pare_verify_run *v, const pare_sentences *s, work *w,
     pare_encoder_data e = {w->embedding[0],
                            w->embedding[column],
                            s->n,
-                           w->dim,
+                           w->dim[0],
                            s->n_pairs,
                            s->pairs,
-                           v->o->top_k ? (size_t)v->o->top_k : 10};
+                           v->o->top_k ? (size_t)v->o->top_k : 10,
+                           w->dim[column % 2]};
     pare_status st = pare_encoder_metrics(&e, v->seed, column, v->r, &bad, &no);
     if (st == PARE_OK) return st;
     bool nan = st == PARE_ERR_INPUT && strcmp(no.where, "pairs") != 0;
@@ -110,13 +112,17 @@ static pare_status measure_all(pare_verify_run *v, const pare_sentences *s, work
     pare_diff parity[2];
     for (int k = 0; k < 2; k++) {
         pare_diff_init(&parity[k]);
-        pare_diff_add(&parity[k], w->embedding[k], w->embedding[2 + k], s->n * w->dim);
+        pare_diff_add(&parity[k], w->embedding[k], w->embedding[2 + k], s->n * w->dim[k]);
     }
     pare_verify_put_parity(v, "embeddings", parity);
     return PARE_OK;
 }
 
-static void note(const pare_verify_run *v, const pare_sentences *s, size_t cut) {
+static void note(const pare_verify_run *v, const pare_sentences *s, const work *w, size_t cut) {
+    char widths[96];
+    snprintf(widths, sizeof widths, "%zu numbers in the original's, %zu in the reduced model's: no cosine between them",
+             w->dim[0], w->dim[1]);
+    if (w->dim[0] != w->dim[1]) pare_report_note(v->r, "embeddings", widths);
     pare_report_number(v->r, "sentences", (double)s->n);
     if (s->n_pairs) pare_report_number(v->r, "pairs", (double)s->n_pairs);
     if (s->skipped) pare_report_number(v->r, "lines_without_score", (double)s->skipped);
@@ -129,22 +135,18 @@ static void note(const pare_verify_run *v, const pare_sentences *s, size_t cut) 
 
 pare_status pare_verify_encoder(pare_verify_run *v, const pare_sentences *s, pare_diag *d) {
     const pare_lm_info *a = pare_lm_describe(v->lm[0]), *b = pare_lm_describe(v->lm[1]);
-    if (a->dim != b->dim)
-        return pare_fail(d, PARE_ERR_MISMATCH, v->side[1].path, "embedding",
-                         "the original's embeddings have %lld numbers and the reduced model's %lld", (long long)a->dim,
-                         (long long)b->dim);
     int64_t context = a->context < b->context ? a->context : b->context;
-    size_t dim = (size_t)a->dim, cut = 0, widest = context > BATCH_TOKENS ? (size_t)context : BATCH_TOKENS;
-    work w = {.dim = dim};
+    size_t cut = 0, widest = context > BATCH_TOKENS ? (size_t)context : BATCH_TOKENS;
+    work w = {.dim = {(size_t)a->dim, (size_t)b->dim}};
     w.item = pare_malloc(s->n * sizeof *w.item);
     w.batch_ids = pare_malloc(widest * sizeof *w.batch_ids);
     bool ok = w.item && w.batch_ids;
     for (int c = 0; c < v->n_columns; c++)
-        ok = ok && (w.embedding[c] = pare_calloc(s->n * dim, sizeof(float))) &&
-             (w.out[c] = pare_malloc(BATCH * dim * sizeof(float)));
+        ok = ok && (w.embedding[c] = pare_calloc(s->n * w.dim[c % 2], sizeof(float))) &&
+             (w.out[c] = pare_malloc(BATCH * w.dim[c % 2] * sizeof(float)));
     pare_status st = ok ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, "verify", "no memory for %zu sentences", s->n);
     if (st == PARE_OK) st = tokenize(v, s, context, &w, &cut, d);
-    if (st == PARE_OK) note(v, s, cut);
+    if (st == PARE_OK) note(v, s, &w, cut);
     if (st == PARE_OK) st = embed(v, &w, s->n, d);
     if (st == PARE_OK) st = measure_all(v, s, &w, d);
     pare_ids_free(&w.ids);

@@ -18,36 +18,45 @@ typedef struct work {
     size_t k;
     pare_dot_rows_fn *dot;
     double *cosine, *pp, *diff2, *overlap; /* per sentence */
-    float *unit_p, *unit_q;                /* [n, dim], length 1 */
-    pare_tagged *sorted;                   /* cosines of sentences */
-    pare_tagged *by_p, *by_q, *by_score;   /* pairs, sorted by cosine and by score */
-    double *ranks;                         /* per thread: 2 * n_pairs */
-    uint32_t *best;                        /* per thread: 2 * k */
+    size_t dim[2];
+    float *unit_p, *unit_q;              /* [n, dim], length 1 */
+    pare_tagged *sorted;                 /* cosines of sentences */
+    pare_tagged *by_p, *by_q, *by_score; /* pairs, sorted by cosine and by score */
+    double *ranks;                       /* per thread: 2 * n_pairs */
+    uint32_t *best;                      /* per thread: 2 * k */
     float *best_value;
 } work;
 
+static bool same_width(const work *w) { return w->dim[0] == w->dim[1]; }
+
+/* x scaled to length 1; returns the square of its length. */
+static double scaled(const float *x, size_t dim, float *out) {
+    double square = 0;
+    for (size_t j = 0; j < dim; j++) square += (double)x[j] * x[j];
+    double inverse = square > 0 ? 1 / sqrt(square) : 0;
+    for (size_t j = 0; j < dim; j++) out[j] = (float)(x[j] * inverse);
+    return square;
+}
+
 static void one_sentence(void *ctx, size_t i) {
     work *w = ctx;
-    size_t dim = w->e->dim;
-    const float *p = w->e->p + i * dim, *q = w->e->q + i * dim;
-    double pp = 0, qq = 0, pq = 0, diff2 = 0;
-    for (size_t j = 0; j < dim; j++) {
+    const float *p = w->e->p + i * w->dim[0], *q = w->e->q + i * w->dim[1];
+    double pp = scaled(p, w->dim[0], w->unit_p + i * w->dim[0]), qq = scaled(q, w->dim[1], w->unit_q + i * w->dim[1]),
+           pq = 0, diff2 = 0;
+    for (size_t j = 0; same_width(w) && j < w->dim[0]; j++) {
         double a = p[j], b = q[j];
-        pp += a * a, qq += b * b, pq += a * b, diff2 += (a - b) * (a - b);
+        pq += a * b, diff2 += (a - b) * (a - b);
     }
     double cosine = pp > 0 && qq > 0 ? pq / sqrt(pp * qq) : pp == qq; /* two zero vectors agree */
     w->cosine[i] = diff2 == 0 ? 1 : cosine > 1 ? 1 : cosine;
     w->pp[i] = pp, w->diff2[i] = diff2;
-    double inv_p = pp > 0 ? 1 / sqrt(pp) : 0, inv_q = qq > 0 ? 1 / sqrt(qq) : 0;
-    for (size_t j = 0; j < dim; j++)
-        w->unit_p[i * dim + j] = (float)(p[j] * inv_p), w->unit_q[i * dim + j] = (float)(q[j] * inv_q);
 }
 
 #define BLOCK 128 /* cosines at a time */
 
 /* The k sentences nearest to sentence i, nearest first. */
-static void nearest(const work *w, const float *unit, size_t i, uint32_t *best, float *value) {
-    size_t n = w->e->n, dim = w->e->dim, k = w->k, have = 0;
+static void nearest(const work *w, const float *unit, size_t dim, size_t i, uint32_t *best, float *value) {
+    size_t n = w->e->n, k = w->k, have = 0;
     float cosine[BLOCK];
     for (size_t first = 0; first < n; first += BLOCK) {
         size_t m = n - first < BLOCK ? n - first : BLOCK;
@@ -66,8 +75,8 @@ static void one_query(void *ctx, size_t i) {
     work *w = ctx;
     size_t k = w->k, t = (size_t)pare_thread_index();
     uint32_t *a = w->best + 2 * k * t, *b = a + k, same = 0;
-    nearest(w, w->unit_p, i, a, w->best_value + k * t);
-    nearest(w, w->unit_q, i, b, w->best_value + k * t);
+    nearest(w, w->unit_p, w->dim[0], i, a, w->best_value + k * t);
+    nearest(w, w->unit_q, w->dim[1], i, b, w->best_value + k * t);
     for (size_t x = 0; x < k; x++)
         for (size_t y = 0; y < k; y++) same += a[x] == b[y];
     w->overlap[i] = (double)same / (double)k;
@@ -111,27 +120,27 @@ static void work_free(work *w) {
 }
 
 static pare_status work_new(work *w, pare_diag *d) {
-    size_t n = w->e->n, dim = w->e->dim, pairs = w->e->n_pairs, threads = (size_t)pare_threads();
-    bool ok = (w->cosine = pare_calloc(n, sizeof(double))) && (w->pp = pare_calloc(n, sizeof(double))) &&
-              (w->diff2 = pare_calloc(n, sizeof(double))) && (w->overlap = pare_calloc(n, sizeof(double))) &&
-              (w->unit_p = pare_calloc(n * dim, sizeof(float))) && (w->unit_q = pare_calloc(n * dim, sizeof(float))) &&
-              (w->sorted = pare_calloc(n, sizeof(pare_tagged))) &&
-              (w->by_p = pare_calloc(pairs, sizeof(pare_tagged))) &&
-              (w->by_q = pare_calloc(pairs, sizeof(pare_tagged))) &&
-              (w->by_score = pare_calloc(pairs, sizeof(pare_tagged))) &&
-              (w->ranks = pare_calloc(2 * pairs * threads, sizeof(double))) &&
-              (w->best = pare_calloc(2 * w->k * threads, sizeof(uint32_t))) &&
-              (w->best_value = pare_calloc(w->k * threads, sizeof(float)));
+    size_t n = w->e->n, pairs = w->e->n_pairs, threads = (size_t)pare_threads();
+    bool ok =
+        (w->cosine = pare_calloc(n, sizeof(double))) && (w->pp = pare_calloc(n, sizeof(double))) &&
+        (w->diff2 = pare_calloc(n, sizeof(double))) && (w->overlap = pare_calloc(n, sizeof(double))) &&
+        (w->unit_p = pare_calloc(n * w->dim[0], sizeof(float))) &&
+        (w->unit_q = pare_calloc(n * w->dim[1], sizeof(float))) && (w->sorted = pare_calloc(n, sizeof(pare_tagged))) &&
+        (w->by_p = pare_calloc(pairs, sizeof(pare_tagged))) && (w->by_q = pare_calloc(pairs, sizeof(pare_tagged))) &&
+        (w->by_score = pare_calloc(pairs, sizeof(pare_tagged))) &&
+        (w->ranks = pare_calloc(2 * pairs * threads, sizeof(double))) &&
+        (w->best = pare_calloc(2 * w->k * threads, sizeof(uint32_t))) &&
+        (w->best_value = pare_calloc(w->k * threads, sizeof(float)));
     return ok ? PARE_OK : pare_fail(d, PARE_ERR_NOMEM, NULL, "metrics", "no memory for %zu sentences", n);
 }
 
 static void sort_pairs(work *w) {
     const pare_encoder_data *e = w->e;
     for (size_t i = 0; i < e->n_pairs; i++) {
-        size_t a = e->pairs[i].a * e->dim, b = e->pairs[i].b * e->dim;
+        size_t a = e->pairs[i].a, b = e->pairs[i].b;
         float p, q;
-        w->dot(w->unit_p + a, w->unit_p + b, 1, e->dim, &p);
-        w->dot(w->unit_q + a, w->unit_q + b, 1, e->dim, &q);
+        w->dot(w->unit_p + a * w->dim[0], w->unit_p + b * w->dim[0], 1, w->dim[0], &p);
+        w->dot(w->unit_q + a * w->dim[1], w->unit_q + b * w->dim[1], 1, w->dim[1], &q);
         w->by_p[i] = (pare_tagged){p, (uint32_t)i};
         w->by_q[i] = (pare_tagged){q, (uint32_t)i};
         w->by_score[i] = (pare_tagged){e->pairs[i].score, (uint32_t)i};
@@ -153,7 +162,7 @@ static pare_status sentences(work *w, uint64_t seed, int column, pare_verify_rep
     sentence_statistics(w, NULL, got);
     if (n >= 2) PARE_TRY(pare_bootstrap(n, N_SENTENCE, sentence_statistics, w, seed, lo, hi, d));
     for (int i = 0; i < N_SENTENCE; i++)
-        if (i != S_OVERLAP || w->k)
+        if (i == S_OVERLAP ? w->k > 0 : same_width(w))
             pare_metric_put(r, metric[i], column, got[i], n >= 2 ? &lo[i] : NULL, n >= 2 ? &hi[i] : NULL);
     return PARE_OK;
 }
@@ -176,13 +185,17 @@ static pare_status pairs(work *w, uint64_t seed, int column, pare_verify_report 
 
 pare_status pare_encoder_metrics(const pare_encoder_data *e, uint64_t seed, int column, pare_verify_report *r,
                                  pare_encoder_bad *bad, pare_diag *d) {
+    const size_t dim[2] = {e->dim, e->dim_q ? e->dim_q : e->dim};
     for (int m = 0; m < 2; m++)
-        if (!finite_rows(m ? e->q : e->p, e->n, e->dim, &bad->sentence)) {
+        if (!finite_rows(m ? e->q : e->p, e->n, dim[m], &bad->sentence)) {
             bad->model = m;
             return pare_fail(d, PARE_ERR_INPUT, NULL, NULL, "NaN or infinite numbers in the embedding of sentence %zu",
                              bad->sentence);
         }
-    work w = {.e = e, .dot = pare_dot_rows_pick(), .k = e->n > 1 ? (e->top_k < e->n - 1 ? e->top_k : e->n - 1) : 0};
+    work w = {.e = e,
+              .dim = {dim[0], dim[1]},
+              .dot = pare_dot_rows_pick(),
+              .k = e->n > 1 ? (e->top_k < e->n - 1 ? e->top_k : e->n - 1) : 0};
     pare_status s = work_new(&w, d);
     if (s == PARE_OK) s = sentences(&w, seed, column, r, d);
     if (s == PARE_OK && e->n_pairs) s = pairs(&w, seed, column, r, d);

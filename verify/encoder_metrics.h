@@ -2,7 +2,8 @@
  *
  * Sentence encoders side by side. Units of the bootstrap: sentences for cosine, SQNR and overlap; pairs for rank
  * correlations.
- *   cosine    between the original's and the reduced model's embedding of the same sentence
+ *   cosine    between the original's and the reduced model's embedding of the same sentence; like SQNR only where both
+ *             have the same width
  *   overlap   of the k sentences nearest to each sentence (by cosine, ties to the lower index), as a share of k
  *   spearman  rank correlation of the cosine of each pair with its score, for both models; and with one another */
 #ifndef PARE_VERIFY_ENCODER_METRICS_H
@@ -15,13 +16,13 @@ typedef struct pare_scored_pair {
     double score;
 } pare_scored_pair; /* indices of sentences */
 
-/* p, q: [n, dim] and [n, dim_q] embeddings of the same n sentences. dim_q must equal dim (PARE_ERR_MISMATCH). n_pairs
- * may be 0. *bad as in lm_metrics.h, position = sentence. */
+/* p, q: [n, dim] and [n, dim_q] embeddings of the same n sentences; dim_q 0: dim. n_pairs may be 0. *bad as in
+ * lm_metrics.h, position = sentence. */
 typedef struct pare_encoder_data {
     const float *p, *q;
     size_t n, dim, n_pairs;
     const pare_scored_pair *pairs;
-    size_t top_k;
+    size_t top_k, dim_q;
 } pare_encoder_data;
 typedef struct pare_encoder_bad {
     int model;

@@ -286,7 +286,7 @@ static void encoders(void **state) {
     for (int i = 0; i < N * D; i++) q[i] = 2 * p[i]; /* a scale leaves cosines alone */
     pare_scored_pair pairs[N / 2];
     for (uint32_t i = 0; i < N / 2; i++) pairs[i] = (pare_scored_pair){2 * i, 2 * i + 1, i};
-    pare_encoder_data e = {p, q, N, D, N / 2, pairs, 10};
+    pare_encoder_data e = {p, q, N, D, N / 2, pairs, 10, 0};
     pare_encoder_bad bad;
     pare_verify_report *r = pare_report_new(PARE_VERIFY_ENCODER);
     r->n_columns = 2;
@@ -305,6 +305,17 @@ static void encoders(void **state) {
     NEAR(got(r, "cosine_mean", 1), 1 - 2.0 / N, 1e-12);
     NEAR(got(r, "cosine_min", 1), -1, 1e-12);
     assert_true(got(r, "overlap", 1) < 1);
+    pare_report_free(&r);
+
+    float wide[N * (D + 8)] = {0}; /* another width, the same cosines of pairs */
+    for (int i = 0; i < N * D; i++) wide[i / D * (D + 8) + i % D + 3] = p[i];
+    pare_encoder_data other = {p, wide, N, D, N / 2, pairs, 10, D + 8};
+    r = pare_report_new(PARE_VERIFY_ENCODER);
+    r->n_columns = 2;
+    assert_int_equal(pare_encoder_metrics(&other, 1, 1, r, &bad, NULL), PARE_OK);
+    NEAR(got(r, "overlap", 1), 1, 0);
+    NEAR(got(r, "spearman_models", 1), 1, 1e-12);
+    assert_true(!pare_report_find(r, "cosine_mean") && !pare_report_find(r, "sqnr"));
     pare_report_free(&r);
 
     q[5 * D + 1] = INFINITY;
@@ -416,7 +427,7 @@ static int dump(const char *dir) {
     for (size_t i = 0; i < S * D; i++) e[i] = pare_rng_normal(&rng), f[i] = e[i] + 0.4f * pare_rng_normal(&rng);
     for (uint32_t i = 0; i < S / 2; i++)
         pairs[i] = (pare_scored_pair){i, S - 1 - i, scores[i] = (double)pare_rng_below(&rng, 6)};
-    pare_encoder_data data = {e, f, S, D, S / 2, pairs, 5};
+    pare_encoder_data data = {e, f, S, D, S / 2, pairs, 5, 0};
     pare_encoder_bad no;
     r = pare_report_new(PARE_VERIFY_ENCODER);
     r->n_columns = 2;
