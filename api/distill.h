@@ -236,6 +236,8 @@ pare_status pare_terms_add(pare_distill_run *x, pare_diag *d);
 
 /* distill_project.c: *v in the teacher's width, by a projection of that name, which is made when it is first wanted. */
 pare_status pare_student_project(pare_distill_run *x, const char *name, pare_value *v, pare_diag *d);
+/* Its matrix [the student's width, the teacher's], as trained so far; NULL: there is none. */
+const float *pare_student_projection(const pare_student *s, const char *name);
 
 /* distill_graph.c: the student's run is built, with losses and gradients, and started; parameters are listed. */
 pare_status pare_distill_graph(pare_distill_run *x, pare_diag *d);

@@ -37,6 +37,14 @@ static void start(const pare_distill_run *x, size_t number, float *w, int64_t ro
     for (int64_t i = 0; i < rows * cols; i++) w[i] = pare_rng_normal(&r) / sqrtf((float)rows);
 }
 
+const float *pare_student_projection(const pare_student *s, const char *name) {
+    size_t n = strlen(name);
+    for (size_t i = s->n; i < s->n + s->n_extra; i++)
+        if (strncmp(s->tensors[i].name, name, n) == 0 && strcmp(s->tensors[i].name + n, ".weight") == 0)
+            return s->master[i];
+    return NULL;
+}
+
 pare_status pare_student_project(pare_distill_run *x, const char *name, pare_value *v, pare_diag *d) {
     pare_student *s = &x->student;
     int64_t rows = s->arch.dim, cols = x->teacher_arch.dim, shape[] = {rows, cols};

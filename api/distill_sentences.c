@@ -172,14 +172,27 @@ static double dot(const double *a, const double *b, int64_t n) {
     return sum;
 }
 
+/* The cosine of a sentence's two embeddings: widths that differ are those of the matrix that was trained along. */
+static double cosine(const double *mine, int64_t ds, const double *of, int64_t dt, const float *projection) {
+    double sum = 0, square = 0;
+    if (ds == dt) return dot(mine, of, ds);
+    for (int64_t c = 0; projection && c < dt; c++) {
+        double wide = 0;
+        for (int64_t r = 0; r < ds; r++) wide += mine[r] * (double)projection[r * dt + c];
+        sum += wide * of[c], square += wide * wide;
+    }
+    return square > 0 ? sum / sqrt(square) : 0;
+}
+
 pare_status pare_distill_sentences_held(pare_distill_run *x, int64_t count, pare_distill_held *sum, pare_diag *d) {
     int64_t ds = x->student.arch.dim, dt = x->teacher_arch.dim;
+    const float *projection = pare_student_projection(&x->student, "projection.embedding");
     double *mine = pare_malloc((size_t)(x->o.micro * (ds + dt)) * sizeof *mine), *of = mine + x->o.micro * ds;
     if (!mine) return no_memory(d);
     embed(x, pare_exec_value(x->student.run.e, x->student.run.m.out)->data, ds, mine);
     embed(x, pare_exec_value(x->teacher.e, x->teacher.m.out)->data, dt, of);
     for (int64_t i = 0; i < count; i++) {
-        if (ds == dt) sum->cosine += dot(mine + i * ds, of + i * dt, ds);
+        sum->cosine += cosine(mine + i * ds, ds, of + i * dt, dt, projection);
         for (int64_t j = 0; j < i; j++) {
             double off = dot(mine + i * ds, mine + j * ds, ds) - dot(of + i * dt, of + j * dt, dt);
             sum->similarity += off * off;

@@ -23,7 +23,8 @@ typedef struct pare_distill_opts {
     const char *keep_layers;       /* "0-3,8,11" */
     int64_t layers;                /* so many, those of the largest influence */
     int64_t hidden, heads, ffn;    /* so many channels, attention heads, neurons of the feed-forward part, chosen and
-                                      refitted as pare_prune_open does; 0: all */
+                                      refitted as pare_prune_open does; 0: all. Encoders: channels with their
+                                      heads, hidden / heads being the teacher's; heads may be 0, hidden may not */
     const char *out, *to, *format; /* to: the format of the trained tensors (a float type or a grid); NULL: as the
                                       student's, f16 where that is quantized */
     const char *data;              /* text; for encoders sentences, as pare_verify has them; NULL: the one built in */
@@ -68,8 +69,9 @@ typedef struct pare_distill_held {
     double kl;   /* of the teacher's distribution from the student's */
     double loss; /* of the text itself: the mean -log p of the next token */
     double top1; /* share of positions where both have the same most likely token */
-    /* encoders: the mean cosine of a sentence's two embeddings (0 where widths differ), and the root mean square of
-     * what the cosine of two sentences changed by, over pairs of one pass */
+    /* encoders: the mean cosine of a sentence's two embeddings (where widths differ, in the teacher's, by the matrix
+     * that is trained along; 0 without one), and the root mean square of what the cosine of two sentences changed by,
+     * over pairs of one pass */
     double cosine, similarity;
 } pare_distill_held;
 
