@@ -184,6 +184,9 @@ pare_status pare_student_cut(pare_distill_run *x, const pare_job_from *of, const
 pare_status pare_student_cut_to(pare_distill_run *x, const char **path, pare_diag *d);
 void pare_student_cut_close(pare_student *s);
 bool pare_student_is_cut(const pare_distill_opts *o);
+/* distill_width.c: the heads of an encoder that stay, with their channels, of --hidden and --heads; 0: all. */
+pare_status pare_student_width(const pare_distill_run *x, int64_t *heads, pare_diag *d);
+void pare_student_width_tell(const pare_distill_run *x); /* what --hidden alone implies */
 
 /* distill_student.c */
 /* student.job alone. */

@@ -127,7 +127,6 @@ static const char *wider(const pare_arch *t, const pare_arch *s) {
     if (s->ffn > t->ffn) return "its feed-forward part is wider than the teacher's";
     if (s->kv_heads > t->kv_heads) return "it has more heads of keys and values than the teacher";
     if (s->heads / s->kv_heads > t->heads / t->kv_heads) return "more of its heads share a key than of the teacher's";
-    if (t->family == PARE_FAMILY_BERT && s->dim != t->dim) return "its hidden size is not the teacher's";
     return NULL;
 }
 

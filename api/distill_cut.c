@@ -68,16 +68,28 @@ static void cut(pare_prune_opts *v, int *n, const char *pattern, int64_t stay) {
     if (stay) v[(*n)++] = (pare_prune_opts){.pattern = pattern, .stay = stay};
 }
 
+/* Channels and heads: one after the other, or at once where the configuration says both by one number. */
+static pare_status list_width(const pare_distill_run *x, pare_prune_opts v[MOST], int *n, pare_diag *d) {
+    const pare_given *g = x->given;
+    int64_t heads = g ? g->groups : 0;
+    if (x->teacher_arch.family == PARE_FAMILY_BERT) {
+        if (!g) PARE_TRY(pare_student_width(x, &heads, d));
+        return cut(v, n, "width", heads), PARE_OK;
+    }
+    if (!g && x->o.heads) PARE_TRY(groups(x, x->o.heads, &heads, d));
+    cut(v, n, "hidden", g ? g->hidden : x->o.hidden);
+    cut(v, n, "heads", heads);
+    cut(v, n, "query-heads", g ? g->queries : 0);
+    return PARE_OK;
+}
+
 /* The cuts that are asked for, in their order. */
 static pare_status list(const pare_distill_run *x, pare_prune_opts v[MOST], int *n, pare_diag *d) {
     const pare_distill_opts *o = &x->o;
     const pare_given *g = x->given;
-    int64_t heads = 0, layers = g ? g->layers : o->layers;
+    int64_t layers = g ? g->layers : o->layers;
     *n = 0;
-    if (o->heads) PARE_TRY(groups(x, o->heads, &heads, d));
-    cut(v, n, "hidden", g ? g->hidden : o->hidden);
-    cut(v, n, "heads", g ? g->groups : heads);
-    cut(v, n, "query-heads", g ? g->queries : 0);
+    PARE_TRY(list_width(x, v, n, d));
     cut(v, n, "ffn", g ? g->ffn : o->ffn);
     if (layers || o->keep_layers) /* whole layers are easy to tell apart: few windows */
         v[(*n)++] = (pare_prune_opts){.pattern = "layers", .stay = layers, .no_heal = true, .calib_windows = 16};
@@ -175,6 +187,7 @@ pare_status pare_student_cut(pare_distill_run *x, const pare_job_from *of, const
     pare_prune_opts v[MOST];
     int n = 0;
     if (!x->o.student) PARE_TRY(list(x, v, &n, d));
+    if (!x->o.student && !of->sizes_only) pare_student_width_tell(x);
     PARE_TRY(begin(x, &from, jo, v, n, d));
     PARE_TRY(pare_arch_read(s->job->src, &s->arch, d));
     if (x->given && of->sizes_only) s->job->narrowed = true, s->job->bytes_before = teacher_bytes(x);

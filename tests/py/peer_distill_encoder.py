@@ -75,10 +75,15 @@ for name, data, steps, together, loss_of in (("embed", "sentences.txt", STEPS, 1
     off = [max(abs(a - b) / b for a, b in zip(c, exact)) for c in (mine, single)]
     check(f"{name}, {steps} steps, loss {mine[0]:.4f} -> {mine[-1]:.4f}: the curve is torch's", off[0] < max(1e-4, 3 * off[1]),
           f"pare within {off[0]:.1e} of torch in double, torch in single within {off[1]:.1e}")
-student = AutoModel.from_pretrained(f"{out}/embed").eval()
-must("run", f"{out}/embed", "--input", f"{out}/three.txt", "--json", f"{out}/three.json") if open(f"{out}/three.txt", "w").write("\n".join(lines[-3:])) else None
-with torch.no_grad(): theirs = [F.normalize(embed(student, [i]), dim=1).numpy()[0] for i in ids[-3:]]
-ours = [np.array(j["embedding"]) for j in json.load(open(f"{out}/three.json"))]
-far = max(np.abs(a / np.linalg.norm(a) - b).max() for a, b in zip(ours, theirs))
-check("the student in transformers gives pare's embeddings", far < 1e-5, f"{far:.1e}")
+open(f"{out}/three.txt", "w").write("\n".join(lines[-3:]))
+must("distill", "--teacher", minilm, "--hidden", 192, "-o", f"{out}/half", "--data", f"{out}/sentences.txt", "--ctx", CTX, "--batch", BATCH, "--steps", 2, "--lr", LR)
+for name, sizes in (("embed", (384, 12, 3)), ("half", (192, 6, 6))):
+    student, info = AutoModel.from_pretrained(f"{out}/{name}", output_loading_info=True)
+    c = student.config
+    check(f"{name}: what transformers reads", (c.hidden_size, c.num_attention_heads, c.num_hidden_layers) == sizes and not any(info.values()), info)
+    must("run", f"{out}/{name}", "--input", f"{out}/three.txt", "--json", f"{out}/three.json")
+    with torch.no_grad(): theirs = [F.normalize(embed(student.eval(), [i]), dim=1).numpy()[0] for i in ids[-3:]]
+    ours = [np.array(j["embedding"]) for j in json.load(open(f"{out}/three.json"))]
+    far = max(np.abs(a / np.linalg.norm(a) - b).max() for a, b in zip(ours, theirs))
+    check(f"{name}: the student in transformers gives pare's embeddings", far < 1e-5, f"{far:.1e}")
 finish()

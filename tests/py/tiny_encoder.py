@@ -7,8 +7,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 
-def tiny_encoder(dst, seed=5, width=32, letters="abcdefghijklmnopqrstuvwxyz0123456789.,'-%?"):
-    """A seeded BERT of two layers with a WordPiece vocabulary of letters."""
+def tiny_encoder(dst, seed=5, width=32, letters="abcdefghijklmnopqrstuvwxyz0123456789.,'-%?", heads=2, whole=False):
+    """A seeded BERT of two layers with a WordPiece vocabulary of letters; whole: with what sentence-transformers puts beside it."""
     os.mkdir(dst)
     rng = np.random.default_rng(seed)
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(letters) + ["##" + c for c in letters]
@@ -23,9 +23,11 @@ def tiny_encoder(dst, seed=5, width=32, letters="abcdefghijklmnopqrstuvwxyz01234
             w[f"{p}{name}.weight"], w[f"{p}{name}.bias"] = r(o, n), r(o)
         for name in ("attention.output.LayerNorm", "output.LayerNorm"):
             w[f"{p}{name}.weight"], w[f"{p}{name}.bias"] = 1 + r(d), r(d)
+    if whole:
+        w |= {"pooler.dense.weight": r(d, d), "pooler.dense.bias": r(d), "embeddings.position_ids": np.arange(128)[None]}
     save_file(w, f"{dst}/model.safetensors", metadata={"format": "pt"})
     json.dump({"architectures": ["BertModel"], "model_type": "bert", "vocab_size": v, "hidden_size": d, "num_hidden_layers": 2,
-               "num_attention_heads": 2, "intermediate_size": f, "max_position_embeddings": 128, "type_vocab_size": 2,
+               "num_attention_heads": heads, "intermediate_size": f, "max_position_embeddings": 128, "type_vocab_size": 2,
                "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0}, open(f"{dst}/config.json", "w"))
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     t = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocab)}, unk_token="[UNK]"))
@@ -36,4 +38,10 @@ def tiny_encoder(dst, seed=5, width=32, letters="abcdefghijklmnopqrstuvwxyz01234
     t.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     t.save(f"{dst}/tokenizer.json")
     json.dump({"tokenizer_class": "BertTokenizer", "do_lower_case": True}, open(f"{dst}/tokenizer_config.json", "w"))
+    if whole:
+        os.mkdir(f"{dst}/1_Pooling")
+        st = "sentence_transformers.models."
+        json.dump([{"idx": 0, "name": "0", "path": "", "type": f"{st}Transformer"},
+                   {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{st}Pooling"}], open(f"{dst}/modules.json", "w"))
+        json.dump({"word_embedding_dimension": d, "pooling_mode_mean_tokens": True}, open(f"{dst}/1_Pooling/config.json", "w"))
     return dst
