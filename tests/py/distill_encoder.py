@@ -3,17 +3,15 @@
 bytes at every thread count and after an interruption, projections that are not written, refusals.
 
 usage: distill_encoder.py PARE OUTDIR"""
-import json, os, random, sys
+import json, os, sys
 from safetensors.numpy import load_file
 from checks import check, commands, finish, fresh, interrupt
-from tiny_encoder import tiny_encoder
+from tiny_encoder import tiny_encoder, tiny_sentences
 
 pare, out = sys.argv[1:3]
 fresh(out)
 teacher = tiny_encoder(f"{out}/teacher")
-random.seed(3)
-words = "a cat dog man plays guitar runs over the hill and sings to two birds while rain falls on 42 green fields".split()
-lines = [" ".join(random.choices(words, k=random.randint(2, 11))) + "." for _ in range(260)]
+lines = tiny_sentences(260, 3)
 train, held = f"{out}/train.txt", f"{out}/held.txt"
 open(train, "w").write("\n".join(lines[:220]))
 open(held, "w").write("\n".join(lines[220:]))

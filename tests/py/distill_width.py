@@ -3,22 +3,20 @@
 `pare distill --hidden --heads`, of a config.json and of a recipe; the same bytes at every thread count; refusals.
 
 usage: distill_width.py PARE OUTDIR"""
-import json, os, random, sys
+import json, os, sys
 import numpy as np
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 from checks import check, commands, finish, fresh
 from ridge import ridge
-from tiny_encoder import tiny_encoder
+from tiny_encoder import tiny_encoder, tiny_sentences
 
 pare, out = sys.argv[1], os.path.abspath(sys.argv[2])
 fresh(out)
 D, HEADS, SIZE = 32, 4, 8
 teacher = tiny_encoder(f"{out}/teacher", width=D, heads=HEADS, whole=True)
 full = load_file(f"{teacher}/model.safetensors")
-random.seed(7)
-words = "a cat dog man plays guitar runs over the hill and sings to two birds while rain falls on 42 green fields".split()
-lines = [" ".join(random.choices(words, k=random.randint(2, 11))) + "." for _ in range(300)]
+lines = tiny_sentences(300, 7)
 train, held = f"{out}/train.txt", f"{out}/held.tsv"
 open(train, "w").write("\n".join(lines[:240]))
 open(held, "w").write("".join(f"{i % 5}\t{a}\t{b}\n" for i, (a, b) in enumerate(zip(lines[240:270], lines[270:]))))

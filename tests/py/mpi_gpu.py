@@ -44,7 +44,7 @@ for n in (2, 3):  # 4 passes do not go round 3 processes
     check(f"{n} processes: the bytes of one, gradients from device to device",
           same("1.gguf", f"{n}.gguf") and same("1.gguf.json", f"{n}.gguf.json") and r["resident"] and f"from device to device ({n} " in said)
 wrong, _ = must(2, "wrong.gguf", *cut, env={**with_nccl, "PARE_NCCL_FAULT": "order"})
-check("a NCCL that mixes processes up would be seen", not same("1.gguf", "wrong.gguf") or json.load(open(f"{out}/1.gguf.json"))["steps"] == 0)
+check("a NCCL that mixes processes up would be seen", not same("1.gguf", "wrong.gguf"))
 
 subprocess.run([pare, "prune", teacher, "-o", f"{out}/pruned", "--method", "magnitude", "--pattern", "2:4", "--quiet"], check=True)
 for name, more in (("zeros", ["--student", f"{out}/pruned", "--ema", 0.5, "--loss", "kl", "--steps", 1]), ("sgd", [*cut, "--optimizer", "sgd", "--lr", "1e-2"]),

@@ -2,9 +2,17 @@
 """A sentence encoder small enough to be made by a test."""
 import json
 import os
+import random
 
 import numpy as np
 from safetensors.numpy import save_file
+
+
+def tiny_sentences(n, seed):
+    """Sentences of 2 to 11 words out of a few."""
+    random.seed(seed)
+    words = "a cat dog man plays guitar runs over the hill and sings to two birds while rain falls on 42 green fields".split()
+    return [" ".join(random.choices(words, k=random.randint(2, 11))) + "." for _ in range(n)]
 
 
 def tiny_encoder(dst, seed=5, width=32, letters="abcdefghijklmnopqrstuvwxyz0123456789.,'-%?", heads=2, whole=False):

@@ -57,24 +57,31 @@ static pare_value add_loss(pare_graph *g, int kind, pare_value x, pare_value y) 
                          : pare_loss_cosine(g, x, y);
 }
 
-static void one_loss(int kind, pare_rng *r) {
-    float x[ROWS * VOCAB], y[ROWS * VOCAB], scale = 0.5f, weight = 3;
-    const int64_t shape[] = {ROWS, VOCAB}, sym[PARE_SYM_COUNT] = {1, 1, 1};
-    pare_graph *g = pare_graph_new();
+/* The loss and its gradient to x, computed. owns: pare_exec_close */
+static pare_exec *run_with_gradient(pare_graph *g, pare_value loss, pare_value x, pare_value *grad) {
+    const int64_t sym[PARE_SYM_COUNT] = {1, 1, 1};
     pare_exec *e = NULL;
     pare_diag d = {0};
+    assert_int_equal(pare_grad_build(g, loss, 1, &x, NULL, grad, &d), PARE_OK);
+    pare_graph_mark_output(g, loss);
+    pare_graph_mark_output(g, *grad);
+    assert_int_equal(pare_exec_open(g, NULL, &e, &d), PARE_OK);
+    assert_int_equal(pare_exec_shape(e, sym, &d), PARE_OK);
+    assert_int_equal(pare_exec_run(e, -1, NULL, 0, &d), PARE_OK);
+    return e;
+}
+
+static void one_loss(int kind, pare_rng *r) {
+    float x[ROWS * VOCAB], y[ROWS * VOCAB], scale = 0.5f, weight = 3;
+    const int64_t shape[] = {ROWS, VOCAB};
+    pare_graph *g = pare_graph_new();
     fill(r, x, ROWS * VOCAB);
     fill(r, y, ROWS * VOCAB);
     pare_tensor tx = pare_tensor_make(&pare_qtype_f32, 2, shape, x);
     pare_value vx = pare_graph_weight(g, "x", &tx), vy = pare_graph_const_f32(g, "y", 2, shape, y), grad;
     pare_value term = add_loss(g, kind, vx, vy);
     pare_value loss = pare_loss_total(g, 1, &term, &weight, pare_graph_const_f32(g, "scale", 0, NULL, &scale));
-    assert_int_equal(pare_grad_build(g, loss, 1, &vx, NULL, &grad, &d), PARE_OK);
-    pare_graph_mark_output(g, loss);
-    pare_graph_mark_output(g, grad);
-    assert_int_equal(pare_exec_open(g, NULL, &e, &d), PARE_OK);
-    assert_int_equal(pare_exec_shape(e, sym, &d), PARE_OK);
-    assert_int_equal(pare_exec_run(e, -1, NULL, 0, &d), PARE_OK);
+    pare_exec *e = run_with_gradient(g, loss, vx, &grad);
     double want = 1.5 * by_definition(kind, x, y), got = (double)*(float *)pare_exec_value(e, loss)->data;
     if (fabs(got - want) > 2e-6 * (1 + fabs(want))) fail_msg("loss %d: %g, expected %g", kind, got, want);
     float *dx = pare_exec_value(e, grad)->data;
@@ -180,11 +187,9 @@ static void one_way(way kind, pare_rng *r) {
     float x[BATCH * SEQ * MINE], y[BATCH * SEQ * THEIRS], one = 1, each = 1.0F / (BATCH * SEQ);
     double (*definition)(const float *, const float *) = definitions[kind];
     bool relation = kind == RELATION;
-    const int64_t sym[PARE_SYM_COUNT] = {1, 1, 1}, of_x[] = {BATCH, SEQ, MINE}, of_y[] = {BATCH, SEQ, THEIRS},
-                  rows_x[] = {BATCH * SEQ, MINE}, rows_y[] = {BATCH * SEQ, THEIRS};
+    const int64_t of_x[] = {BATCH, SEQ, MINE}, of_y[] = {BATCH, SEQ, THEIRS}, rows_x[] = {BATCH * SEQ, MINE},
+                  rows_y[] = {BATCH * SEQ, THEIRS};
     pare_graph *g = pare_graph_new();
-    pare_exec *e = NULL;
-    pare_diag d = {0};
     fill(r, x, BATCH * SEQ * MINE);
     fill(r, y, BATCH * SEQ * THEIRS);
     pare_tensor tx = pare_tensor_make(&pare_qtype_f32, relation ? 3 : 2, relation ? of_x : rows_x, x);
@@ -195,12 +200,7 @@ static void one_way(way kind, pare_rng *r) {
                           ? pare_loss_similarity(g, vx, vy, pare_graph_const_f32(g, "each", 0, NULL, &each))
                           : add_contrastive(g, vx);
     pare_value loss = pare_loss_total(g, 1, &term, &one, pare_graph_const_f32(g, "scale", 0, NULL, &one));
-    assert_int_equal(pare_grad_build(g, loss, 1, &vx, NULL, &grad, &d), PARE_OK);
-    pare_graph_mark_output(g, loss);
-    pare_graph_mark_output(g, grad);
-    assert_int_equal(pare_exec_open(g, NULL, &e, &d), PARE_OK);
-    assert_int_equal(pare_exec_shape(e, sym, &d), PARE_OK);
-    assert_int_equal(pare_exec_run(e, -1, NULL, 0, &d), PARE_OK);
+    pare_exec *e = run_with_gradient(g, loss, vx, &grad);
     double want = definition(x, y), got = (double)*(float *)pare_exec_value(e, loss)->data;
     if (fabs(got - want) > 2e-6 * (1 + fabs(want))) fail_msg("way %d: %g, expected %g", kind, got, want);
     float *dx = pare_exec_value(e, grad)->data;
