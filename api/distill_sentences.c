@@ -96,6 +96,10 @@ pare_status pare_distill_sentences_open(pare_distill_run *x, pare_diag *d) {
     pare_tokenizer *tok = NULL;
     size_t cut = 0, tokens = (size_t)(x->o.micro * x->o.ctx);
     w->ctx = x->o.ctx, w->together = x->weight[PARE_TERM_CONTRASTIVE] > 0 ? 2 : 1;
+    if (w->together == 2 && !x->o.data)
+        return pare_fail(d, PARE_ERR_USAGE, NULL, "--data",
+                         "contrastive learns from pairs of yours, `sentence TAB sentence` a line; there are none built "
+                         "in");
     if (w->ctx < 3 || w->ctx > longest)
         return pare_fail(d, PARE_ERR_USAGE, NULL, "--ctx", "sentences of %lld tokens; from 3 to %lld are possible",
                          (long long)w->ctx, (long long)longest);

@@ -87,5 +87,7 @@ for what, code, text, more in (
     check(what, r.returncode == code and text in r.stderr and not os.path.exists(f"{out}/never"), f"{r.returncode}: {r.stderr.strip()[-110:]}")
 r = run("distill", "--teacher", "../shared/models/stories260k", "-o", f"{out}/never", "--loss", "contrastive", "--steps", 2)
 if os.path.isdir("../shared"): check("a language model", r.returncode == 2 and "embeddings of sentences" in r.stderr, r.stderr.strip()[-90:])
+r = run("distill", "--teacher", teacher, "-o", f"{out}/never", "--loss", "contrastive", "--steps", 2)
+check("no pairs of one's own", r.returncode == 2 and "none built in" in r.stderr and not os.path.exists(f"{out}/never"), r.stderr.strip()[-90:])
 check("nothing is left behind", not [f for f in os.listdir(out) if "pare-" in f or "tmp" in f])
 finish()
